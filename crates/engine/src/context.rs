@@ -1,0 +1,123 @@
+//! A thread's conversation as a model request, cut to the model's window.
+//!
+//! The log is never changed for that. What is cut stays cut, so that the requests of a session
+//! keep a common beginning and a provider's cache goes on hitting.
+
+use std::sync::Arc;
+
+use posthouse_model::{Effort, Item, Request, Resolved, ToolSpec};
+use posthouse_protocol::agent::{self, SessionAgent, Speed, Tools as _};
+use posthouse_store::Seq;
+use serde_json::value::to_raw_value;
+
+use crate::{
+    prompt,
+    state::{self, State, Thread},
+};
+
+/// From this share of the window on, the oldest tool results are left out.
+const TRIM_AT_PERCENT: u64 = 80;
+/// Down to this share, so that the cut does not move with each request.
+const TRIM_TO_PERCENT: u64 = 50;
+/// What can't be cut may fill this share; beyond it there is no room for an answer.
+const FULL_AT_PERCENT: u64 = 95;
+
+/// A request, and where the cut is.
+#[derive(Debug)]
+pub struct Context {
+    /// What to send.
+    pub request: Request,
+    /// Tool results before this place were left out.
+    pub trimmed_before: Seq,
+}
+
+/// The conversation does not fit, even with all tool results left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Full;
+
+/// Builds the request for a thread.
+///
+/// # Errors
+/// [`Full`] when it can't be made to fit.
+pub fn build(state: &State, thread: &Thread, resolved: &Resolved) -> Result<Context, Full> {
+    let (trimmed_before, items) = fit(thread, resolved.spec.window)?;
+    let model = &state.agent.model;
+    Ok(Context {
+        request: Request {
+            model: resolved.model.clone(),
+            spec: Arc::clone(&resolved.spec),
+            effort: model.effort.map(effort),
+            fast: model.speed == Speed::Fast,
+            inference_geo: model.inference_geo.clone(),
+            system: prompt::system(&state.agent, state.opened_at),
+            tools: tools(&state.agent),
+            items,
+        },
+        trimmed_before,
+    })
+}
+
+/// The tools that the model is told of, in a fixed order: the built-in ones, then the client's.
+fn tools(agent: &SessionAgent) -> Arc<[ToolSpec]> {
+    let built_in = agent.tools.built_in().into_iter().filter_map(|(tool, _)| {
+        Some(ToolSpec {
+            name: tool.as_str().to_owned(),
+            description: prompt::describe(tool).to_owned(),
+            input_schema: to_raw_value(&prompt::input_schema(tool)).ok()?,
+        })
+    });
+    let custom = agent.tools.custom().filter_map(|tool| {
+        Some(ToolSpec {
+            name: tool.name.clone(),
+            description: tool.description.clone(),
+            input_schema: to_raw_value(&tool.input_schema).ok()?,
+        })
+    });
+    built_in.chain(custom).collect()
+}
+
+/// The conversation, and the place before which its tool results are left out.
+fn fit(thread: &Thread, window: u64) -> Result<(Seq, Vec<Item>), Full> {
+    let mut estimate = thread.window_estimate();
+    let mut trimmed_before = thread.trimmed_before;
+    if estimate * 100 > window * TRIM_AT_PERCENT {
+        let goal = window * TRIM_TO_PERCENT / 100;
+        for entry in &thread.entries {
+            if estimate <= goal {
+                break;
+            }
+            let Item::ToolResults(results) = &entry.item else { continue };
+            if entry.seq < trimmed_before {
+                continue;
+            }
+            let left = state::estimate(prompt::TRIMMED) * results.len() as u64;
+            estimate = estimate.saturating_sub(entry.tokens.saturating_sub(left));
+            trimmed_before = entry.seq + 1;
+        }
+    }
+    if estimate * 100 > window * FULL_AT_PERCENT {
+        return Err(Full);
+    }
+    let notice = state::text_block(prompt::TRIMMED);
+    let items = thread.entries.iter().map(|entry| match &entry.item {
+        Item::ToolResults(results) if entry.seq < trimmed_before => {
+            let mut results = results.clone();
+            for result in &mut results {
+                result.content = Arc::clone(&notice);
+            }
+            Item::ToolResults(results)
+        }
+        item => item.clone(),
+    });
+    Ok((trimmed_before, items.collect()))
+}
+
+fn effort(effort: agent::Effort) -> Effort {
+    match effort {
+        agent::Effort::Low => Effort::Low,
+        agent::Effort::Medium => Effort::Medium,
+        agent::Effort::High => Effort::High,
+        agent::Effort::Xhigh => Effort::Xhigh,
+        agent::Effort::Max => Effort::Max,
+    }
+}

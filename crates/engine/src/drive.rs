@@ -1,0 +1,443 @@
+//! Brings what is in flight in line with the plan, and appends what comes of it.
+//!
+//! The only place where a session's log grows by work. It decides nothing: `step` says what
+//! should be under way, `settle` says what the log keeps of an end. A restart after a crash
+//! takes the same road as a first start.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use posthouse_model::{Resolved, Usage};
+use posthouse_protocol::{agent::Speed, event::kind as wire};
+use posthouse_store::{
+    Appended, Crash, Record, WorkError,
+    log::{Range, Work},
+    record::hex,
+};
+use sha2::{Digest as _, Sha256};
+use thiserror::Error;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use crate::{
+    context,
+    engine::Core,
+    flight::{self, Flight, Landing, ModelFlight, Outcome},
+    line::{self, Line, Scribe},
+    own::{self, RequestSent, ToolStarted},
+    settle::{self, Asked},
+    state::{Call, State},
+    step::{self, Effect},
+    tools::ToolCall,
+};
+
+/// Why a drive has stopped before its session came to rest.
+#[derive(Debug, Error)]
+pub(crate) enum Stopped {
+    /// Another harness holds the session, or it is gone.
+    #[error("another harness holds the session")]
+    Stale,
+    /// A fault was injected.
+    #[error(transparent)]
+    Crash(#[from] Crash),
+    /// The store failed.
+    #[error("the store failed")]
+    Store(#[source] posthouse_store::Error),
+    /// The log is not what this version writes.
+    #[error("the log can't be continued: {0}")]
+    Log(String),
+}
+
+impl From<posthouse_store::Error> for Stopped {
+    fn from(error: posthouse_store::Error) -> Self {
+        match error {
+            posthouse_store::Error::Crash(crash) => Self::Crash(crash),
+            error => Self::Store(error),
+        }
+    }
+}
+
+/// Works on a session until it is at rest.
+pub(crate) async fn drive(core: &Arc<Core>, session: &Arc<str>, poked: &Notify) -> Result<(), Stopped> {
+    core.faults().point("wake.before_claim")?;
+    let Some(row) = core.log.claim(session, &core.boot).await? else { return Err(Stopped::Stale) };
+    core.faults().point("wake.after_claim")?;
+    let (tower, landings) = mpsc::unbounded_channel();
+    let state = match core.cache.take(session) {
+        Some(state) if state.head <= row.head => state,
+        _ => {
+            let records = core.log.read_many(row.number, Range::after(0)).await?;
+            State::fold(&records).map_err(Stopped::Log)?
+        }
+    };
+    let mut drive = Drive {
+        core,
+        session: Arc::clone(session),
+        number: row.number,
+        fence: row.fence,
+        state,
+        flights: HashMap::new(),
+        prefix: None,
+        tower,
+        landings,
+    };
+    drive.catch_up(row.head)?;
+    let result = drive.run(poked).await;
+    if result.is_ok() {
+        core.cache.keep(session, drive.state);
+    }
+    result
+}
+
+struct Drive<'a> {
+    core: &'a Arc<Core>,
+    session: Arc<str>,
+    number: i64,
+    fence: i64,
+    state: State,
+    flights: HashMap<Effect, Flight>,
+    /// The hash of system prompt and tools whose text this drive has kept.
+    prefix: Option<String>,
+    tower: flight::Tower,
+    landings: mpsc::UnboundedReceiver<Landing>,
+}
+
+/// Whether an append stands in the log.
+enum Kept {
+    Yes,
+    /// Not: a client was faster, and the state now knows its input.
+    Overtaken,
+}
+
+impl Drive<'_> {
+    async fn run(&mut self, poked: &Notify) -> Result<(), Stopped> {
+        loop {
+            let plan = step::step(&self.state, &self.core.limits);
+            for (effect, flight) in &mut self.flights {
+                if !plan.effects.contains(effect) {
+                    flight.stop();
+                }
+            }
+            if !plan.append.is_empty() {
+                let work = Work {
+                    drafts: self.write(plan.append),
+                    seen_input: plan.rests_on_silence.then_some(self.state.head),
+                    release: plan.releases,
+                    blobs: Vec::new(),
+                };
+                self.core.faults().point("plan.before_append")?;
+                self.append(work).await?;
+                self.core.faults().point("plan.after_append")?;
+                continue;
+            }
+            if self.mend().await? || self.start(plan.effects).await? {
+                continue;
+            }
+            if self.flights.is_empty() {
+                return Ok(());
+            }
+            tokio::select! {
+                landing = self.landings.recv() => match landing {
+                    Some(landing) => self.land(landing).await?,
+                    None => return Ok(()),
+                },
+                () = poked.notified() => {
+                    let row = self.core.log.row(&self.session)?.ok_or(Stopped::Stale)?;
+                    self.catch_up(row.head)?;
+                }
+            }
+        }
+    }
+
+    /// Takes care of what the log says is under way and nobody here has started: what a former
+    /// life has left. True when the state has changed.
+    async fn mend(&mut self) -> Result<bool, Stopped> {
+        let left: Vec<_> = step::open_effects(&self.state)
+            .into_iter()
+            .filter(|effect| !self.flights.contains_key(effect))
+            .collect();
+        for effect in left {
+            match &effect {
+                Effect::Model { thread, .. } => {
+                    let span = self.state.thread(thread).and_then(|thread| thread.span.clone());
+                    let Some(span) = span else { continue };
+                    let reason = "The server was restarted during the request.";
+                    let usage = Usage::default();
+                    let lines = settle::closed_span(thread, &span.id, &usage, None, reason);
+                    self.append_lines(lines).await?;
+                    return Ok(true);
+                }
+                Effect::Tool { thread, call } => {
+                    if let Some(call) = self.tool_call(thread, call) {
+                        let search = self.core.hands.recover(call);
+                        let flight = flight::tool(effect.clone(), search, self.tower.clone());
+                        self.flights.insert(effect, flight);
+                    }
+                }
+                Effect::SleepUntil { .. } => {}
+            }
+        }
+        Ok(false)
+    }
+
+    /// Starts what should be in flight and is not. True when the state has changed.
+    async fn start(&mut self, effects: Vec<Effect>) -> Result<bool, Stopped> {
+        let missing: Vec<_> =
+            effects.into_iter().filter(|effect| !self.flights.contains_key(effect)).collect();
+        let mut changed = false;
+        for effect in missing {
+            match &effect {
+                Effect::SleepUntil { at, .. } => {
+                    let rest = (at.0 - self.core.clock.now().0).max(0);
+                    let rest = Duration::from_micros(u64::try_from(rest).unwrap_or(0));
+                    let flight = flight::sleep(effect.clone(), rest, self.tower.clone());
+                    self.flights.insert(effect, flight);
+                }
+                Effect::Tool { thread, call } => {
+                    let Some(tool_call) = self.tool_call(thread, call) else { continue };
+                    self.core.faults().point("tool.before_start")?;
+                    let started = ToolStarted { call: Arc::clone(call) };
+                    let line = line::own_record(own::kind::TOOL_STARTED, thread, &started);
+                    self.append_lines(vec![line]).await?;
+                    self.core.faults().point("tool.after_start")?;
+                    let work = self.core.hands.call(tool_call);
+                    let flight = flight::tool(effect.clone(), work, self.tower.clone());
+                    self.flights.insert(effect, flight);
+                }
+                Effect::Model { thread, .. } => {
+                    let thread = Arc::clone(thread);
+                    self.ask(effect, &thread).await?;
+                }
+            }
+            changed = true;
+        }
+        Ok(changed)
+    }
+
+    /// Sends a model request. It leaves at once, because the input that it rests on is durable;
+    /// that it was sent becomes durable meanwhile.
+    async fn ask(&mut self, effect: Effect, thread_id: &Arc<str>) -> Result<(), Stopped> {
+        let resolved = match self.core.providers.resolve(&self.state.agent.model.id) {
+            Ok(resolved) => resolved,
+            Err(unavailable) => {
+                let lines = settle::unsendable(thread_id, &unavailable.to_string());
+                return self.append_lines(lines).await;
+            }
+        };
+        let Some(thread) = self.state.thread(thread_id) else { return Ok(()) };
+        let attempt = thread.retry.map_or(0, |retry| retry.attempt);
+        let Ok(context) = context::build(&self.state, thread, &resolved) else {
+            return self.append_lines(vec![settle::window_full(thread_id)]).await;
+        };
+        let body = resolved.provider.render(&context.request);
+        let asked = Asked {
+            span: self.new_id(),
+            provider: resolved.provider.name().into(),
+            model: resolved.model.clone(),
+        };
+        self.core.faults().point("model.before_request")?;
+        let (gate, durable) = oneshot::channel();
+        let core = Arc::clone(self.core);
+        let flight = ModelFlight {
+            effect: effect.clone(),
+            session: Arc::clone(&self.session),
+            thread: Arc::clone(thread_id),
+            asked: asked.clone(),
+            log: self.core.log.clone(),
+            faults: self.core.faults().clone(),
+            new_id: Box::new(move || core.new_event_id()),
+        };
+        let stream = resolved.provider.stream(body.clone());
+        let flight = flight.take_off(stream, durable, self.tower.clone());
+        let (prefix_hash, blobs) = self.prefix(&context.request);
+        let sent = RequestSent {
+            span: Arc::clone(&asked.span),
+            provider: asked.provider.to_string(),
+            model: asked.model.clone(),
+            window: resolved.spec.window,
+            attempt,
+            body_hash: hex(&Sha256::digest(&body.0)),
+            prefix_hash,
+            trimmed_before: context.trimmed_before,
+        };
+        let start = Line::Ready {
+            kind: wire::REQUEST_START,
+            thread: Arc::clone(thread_id),
+            payload: line::event_payload(&asked.span, &serde_json::Map::new()),
+        };
+        let lines = vec![start, line::own_record(own::kind::REQUEST, thread_id, &sent)];
+        let drafts = self.write(lines);
+        self.append(Work { drafts, blobs, ..Work::default() }).await?;
+        // A flight that has failed already does not wait at the gate.
+        let _ = gate.send(());
+        self.flights.insert(effect, flight);
+        Ok(())
+    }
+
+    /// The hash of what all requests of this session begin with, and its text if it is new.
+    fn prefix(&mut self, request: &posthouse_model::Request) -> (String, Vec<(String, Arc<str>)>) {
+        let tools: Vec<_> = request
+            .tools
+            .iter()
+            .map(|tool| {
+                serde_json::json!({
+                    "name": tool.name,
+                    "description": tool.description,
+                    "input_schema": tool.input_schema,
+                })
+            })
+            .collect();
+        let text = serde_json::json!({ "system": request.system, "tools": tools }).to_string();
+        let hash = hex(&Sha256::digest(&text));
+        if self.prefix.as_ref() == Some(&hash) {
+            return (hash, Vec::new());
+        }
+        self.prefix = Some(hash.clone());
+        (hash.clone(), vec![(hash, text.into())])
+    }
+
+    /// Appends what has come of an effect.
+    async fn land(&mut self, Landing { effect, outcome }: Landing) -> Result<(), Stopped> {
+        self.flights.remove(&effect);
+        match (&effect, outcome) {
+            (Effect::Model { thread, .. }, outcome) => {
+                let lines = self.settle_model(&effect, thread, outcome);
+                self.core.faults().point("model.before_append")?;
+                self.append_lines(lines).await?;
+                self.core.faults().point("model.after_append")?;
+            }
+            (Effect::Tool { thread, call }, outcome) => {
+                let line = match outcome {
+                    Outcome::Tool(outcome) => {
+                        line::tool_result(thread, call, &outcome.content, outcome.is_error)
+                    }
+                    _ => line::error_result(thread, call, step::INTERRUPTED),
+                };
+                self.core.faults().point("tool.before_append")?;
+                self.append_lines(vec![line]).await?;
+                self.core.faults().point("tool.after_append")?;
+            }
+            (Effect::SleepUntil { thread, .. }, _) => {
+                let name = self.agent_name(thread);
+                // A wait that an interrupt has ended meanwhile wakes nobody.
+                if step::step(&self.state, &self.core.limits).effects.contains(&effect) {
+                    self.append_lines(step::awake(thread, &name)).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn settle_model(&self, effect: &Effect, thread: &Arc<str>, outcome: Outcome) -> Vec<Line> {
+        let now = self.core.clock.now();
+        // What nobody waits for any more is not kept, but for what it has cost.
+        let wanted = step::step(&self.state, &self.core.limits).effects.contains(effect);
+        let interrupted = "The request was interrupted.";
+        match outcome {
+            Outcome::Answered { asked, response, previewed } if wanted => {
+                let cost = self.cost(&response.usage);
+                let mut random = || self.core.chance.bytes();
+                let mut scribe = Scribe { now, random: &mut random };
+                let agent = &self.state.agent;
+                settle::response(agent, thread, &asked, response, cost, &previewed, &mut scribe)
+            }
+            Outcome::Failed { asked, failure } if wanted => {
+                let cost = self.cost(&failure.usage);
+                let state = self.state.thread(thread);
+                let summary = self.state.summary.threads.iter().find(|one| one.id == *thread);
+                match (state, summary) {
+                    (Some(state), Some(summary)) => {
+                        let chance = self.core.chance.fraction();
+                        settle::failure(state, summary, &asked, &failure, cost, now, chance)
+                    }
+                    _ => Vec::new(),
+                }
+            }
+            Outcome::Answered { asked, response, .. } => {
+                let cost = self.cost(&response.usage);
+                settle::closed_span(thread, &asked.span, &response.usage, cost, interrupted)
+            }
+            Outcome::Failed { asked, failure } => {
+                let cost = self.cost(&failure.usage);
+                settle::closed_span(thread, &asked.span, &failure.usage, cost, &failure.message)
+            }
+            Outcome::Stopped { asked, usage } => {
+                let cost = self.cost(&usage);
+                settle::closed_span(thread, &asked.span, &usage, cost, interrupted)
+            }
+            Outcome::Tool(_) | Outcome::ToolStopped | Outcome::Awake => Vec::new(),
+        }
+    }
+
+    fn cost(&self, usage: &Usage) -> Option<u64> {
+        let model = &self.state.agent.model;
+        let Resolved { spec, .. } = self.core.providers.resolve(&model.id).ok()?;
+        let fast = model.speed == Speed::Fast;
+        spec.cost_nanodollars_with(usage, fast, model.inference_geo.as_deref())
+    }
+
+    fn tool_call(&self, thread: &Arc<str>, event: &Arc<str>) -> Option<ToolCall> {
+        let Call { name, input, .. } = self.state.thread(thread)?.call(event)?;
+        Some(ToolCall {
+            session: Arc::clone(&self.session),
+            thread: Arc::clone(thread),
+            call: Arc::clone(event),
+            name: Arc::clone(name),
+            input: Arc::clone(input),
+        })
+    }
+
+    fn agent_name(&self, thread: &Arc<str>) -> String {
+        let threads = &self.state.summary.threads;
+        let found = threads.iter().find(|one| one.id == *thread);
+        found.map(|one| one.agent_name.clone()).unwrap_or_default()
+    }
+
+    fn new_id(&self) -> Arc<str> {
+        self.core.new_event_id()
+    }
+
+    fn write(&self, lines: Vec<Line>) -> Vec<posthouse_store::Draft> {
+        let mut random = || self.core.chance.bytes();
+        let mut scribe = Scribe { now: self.core.clock.now(), random: &mut random };
+        scribe.write(&self.state.summary, lines)
+    }
+
+    async fn append_lines(&mut self, lines: Vec<Line>) -> Result<(), Stopped> {
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let drafts = self.write(lines);
+        self.append(Work { drafts, ..Work::default() }).await.map(drop)
+    }
+
+    async fn append(&mut self, work: Work) -> Result<Kept, Stopped> {
+        let now = self.core.clock.now();
+        match self.core.log.append_work(&self.session, self.fence, now, work).await {
+            Ok(Appended { records, after }) => {
+                self.catch_up(after)?;
+                self.fold(&records)?;
+                Ok(Kept::Yes)
+            }
+            Err(WorkError::Overtaken) => {
+                let row = self.core.log.row(&self.session)?.ok_or(Stopped::Stale)?;
+                self.catch_up(row.head)?;
+                Ok(Kept::Overtaken)
+            }
+            Err(WorkError::Stale) => Err(Stopped::Stale),
+            Err(WorkError::Store(error)) => Err(error.into()),
+        }
+    }
+
+    /// Folds what others have appended, up to a place.
+    fn catch_up(&mut self, head: i64) -> Result<(), Stopped> {
+        if head <= self.state.head {
+            return Ok(());
+        }
+        let range = Range { before: head + 1, ..Range::after(self.state.head) };
+        let records = self.core.log.read(self.number, &range)?;
+        self.fold(&records)
+    }
+
+    fn fold(&mut self, records: &[Record]) -> Result<(), Stopped> {
+        records.iter().try_for_each(|record| self.state.apply(record)).map_err(Stopped::Log)
+    }
+}

@@ -1,0 +1,27 @@
+//! The harness: what a session's log means, and what to do next.
+//!
+//! Its heart is pure: [`state::State::apply`] folds a record, [`step::step`] plans. Around it,
+//! `drive` brings the world in line with the plan and [`engine::Engine`] wakes sessions.
+//! Nothing in here knows HTTP, and nothing but `drive` appends work.
+
+mod cache;
+pub mod clock;
+pub mod context;
+mod drive;
+pub mod engine;
+mod flight;
+pub mod input;
+pub mod line;
+pub mod own;
+pub mod prompt;
+pub mod sessions;
+pub mod settle;
+pub mod state;
+pub mod step;
+pub mod summary;
+pub mod tools;
+pub mod view;
+
+pub use clock::{Chance, Clock};
+pub use engine::{Engine, Parts};
+pub use tools::{Hands, NoSandbox, ToolCall, ToolFuture, ToolOutcome};

@@ -1,0 +1,254 @@
+//! Records to be: what pure code asks to append, before ids and times are known.
+//!
+//! `step` and its siblings make lines; whoever appends turns them into drafts with a [`Scribe`],
+//! which is the only place where ids are made.
+
+use std::{borrow::Cow, sync::Arc};
+
+use posthouse_model::Usage;
+use posthouse_protocol::{Micros, event::kind as wire, id::IdKind};
+use posthouse_store::Draft;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::{
+    own::{self, InputTaken, Taken},
+    state::{Ending, Queued},
+    summary::Summary,
+};
+
+/// A record that is to be appended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Line {
+    /// An event of the wire; it gets an id.
+    Event {
+        /// Its kind.
+        kind: &'static str,
+        /// Its thread.
+        thread: Arc<str>,
+        /// Its members, all but `id`, `type` and `processed_at`.
+        members: Map<String, Value>,
+    },
+    /// An event whose payload is ready, its id included.
+    Ready {
+        /// Its kind.
+        kind: &'static str,
+        /// Its thread.
+        thread: Arc<str>,
+        /// The whole payload.
+        payload: String,
+    },
+    /// A `session.usage` event with what the summary says then.
+    Usage {
+        /// The primary thread.
+        thread: Arc<str>,
+    },
+}
+
+/// Makes ids and knows the time: what pure code must not do by itself.
+pub struct Scribe<'a> {
+    /// The time for which ids are made and activity is counted.
+    pub now: Micros,
+    /// Sixteen random bytes.
+    pub random: &'a mut dyn FnMut() -> [u8; 16],
+}
+
+impl Scribe<'_> {
+    /// A new event id.
+    pub fn event_id(&mut self) -> Arc<str> {
+        IdKind::Event.mint(self.now, (self.random)()).into()
+    }
+
+    /// Turns lines into drafts.
+    pub fn write(&mut self, summary: &Summary, lines: Vec<Line>) -> Vec<Draft> {
+        lines.into_iter().map(|line| self.draft(summary, line)).collect()
+    }
+
+    fn draft(&mut self, summary: &Summary, line: Line) -> Draft {
+        match line {
+            Line::Ready { kind, thread, payload } => Draft::new(kind, thread, payload),
+            Line::Event { kind, thread, members } => {
+                let payload = event_payload(&self.event_id(), &members);
+                Draft::new(kind, thread, payload)
+            }
+            Line::Usage { thread } => {
+                let active_seconds = summary.activity.seconds(self.now);
+                let usage = summary.spending().render(active_seconds, true);
+                let members = members(json!({ "usage": usage, "budget": null }));
+                let payload = event_payload(&self.event_id(), &members);
+                Draft::new(wire::SESSION_USAGE, thread, payload)
+            }
+        }
+    }
+}
+
+/// An event's payload: its id first, then the members.
+#[must_use]
+pub fn event_payload(id: &str, members: &Map<String, Value>) -> String {
+    let rest = serde_json::to_string(members).unwrap_or_default();
+    match rest.strip_prefix('{') {
+        Some("}") | None => format!("{{\"id\":\"{id}\"}}"),
+        Some(rest) => format!("{{\"id\":\"{id}\",{rest}"),
+    }
+}
+
+/// The members of a `json!` object.
+#[must_use]
+pub fn members(object: Value) -> Map<String, Value> {
+    match object {
+        Value::Object(members) => members,
+        _ => Map::new(),
+    }
+}
+
+/// A line of the wire's vocabulary.
+#[must_use]
+pub fn event(kind: &'static str, thread: &Arc<str>, object: Value) -> Line {
+    Line::Event { kind, thread: Arc::clone(thread), members: members(object) }
+}
+
+/// A line of the log's own vocabulary.
+#[must_use]
+pub fn own_record(kind: &'static str, thread: &Arc<str>, payload: &impl Serialize) -> Line {
+    // The payloads are plain structs; turning them into JSON can't fail.
+    let payload = serde_json::to_string(payload).unwrap_or_default();
+    Line::Ready { kind, thread: Arc::clone(thread), payload }
+}
+
+/// What begins a turn.
+#[must_use]
+pub fn running(thread: &Arc<str>, agent_name: &str) -> [Line; 2] {
+    [
+        event(wire::STATUS_RUNNING, thread, json!({})),
+        event(wire::THREAD_RUNNING, thread, about(thread, agent_name)),
+    ]
+}
+
+/// What a scheduled retry does to the statuses.
+#[must_use]
+pub fn rescheduled(thread: &Arc<str>, agent_name: &str) -> [Line; 2] {
+    [
+        event(wire::THREAD_RESCHEDULED, thread, about(thread, agent_name)),
+        event(wire::STATUS_RESCHEDULED, thread, json!({})),
+    ]
+}
+
+/// What ends a session.
+#[must_use]
+pub fn terminated(thread: &Arc<str>, agent_name: &str) -> [Line; 2] {
+    [
+        event(wire::THREAD_TERMINATED, thread, about(thread, agent_name)),
+        event(wire::STATUS_TERMINATED, thread, json!({})),
+    ]
+}
+
+/// Why a session rests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rest {
+    /// Its turn has ended.
+    Ended(Ending),
+    /// It waits for answers to these calls.
+    RequiresAction(Vec<Arc<str>>),
+}
+
+/// What ends a turn: thread, usage, session, in this order and with nothing behind.
+#[must_use]
+pub fn idle(thread: &Arc<str>, agent_name: &str, rest: &Rest) -> [Line; 3] {
+    let (stop_reason, stop_details) = match rest {
+        Rest::Ended(Ending::EndTurn) => (json!({ "type": "end_turn" }), Value::Null),
+        Rest::Ended(Ending::RetriesExhausted) => {
+            (json!({ "type": "retries_exhausted" }), Value::Null)
+        }
+        Rest::Ended(Ending::Refusal(refusal)) => (
+            json!({ "type": "refusal" }),
+            json!({
+                "type": "refusal",
+                "category": refusal.category,
+                "explanation": refusal.explanation,
+            }),
+        ),
+        Rest::RequiresAction(calls) => {
+            (json!({ "type": "requires_action", "event_ids": calls }), Value::Null)
+        }
+    };
+    let mut of_thread = members(about(thread, agent_name));
+    of_thread.insert("stop_reason".into(), stop_reason.clone());
+    of_thread.insert("stop_details".into(), stop_details.clone());
+    [
+        Line::Event {
+            kind: wire::THREAD_IDLE,
+            thread: Arc::clone(thread),
+            members: of_thread,
+        },
+        Line::Usage { thread: Arc::clone(thread) },
+        event(
+            wire::STATUS_IDLE,
+            thread,
+            json!({ "stop_reason": stop_reason, "stop_details": stop_details }),
+        ),
+    ]
+}
+
+/// Client input enters the conversation.
+#[must_use]
+pub fn input_taken<'q>(thread: &Arc<str>, queued: impl Iterator<Item = &'q Queued>) -> Line {
+    let taken = queued.map(|one| Taken { seq: one.seq, id: Arc::clone(&one.id) }).collect();
+    own_record(own::kind::INPUT_TAKEN, thread, &InputTaken { taken })
+}
+
+/// The result of a call that the server has to give.
+#[must_use]
+pub fn tool_result(thread: &Arc<str>, call: &str, content: &Value, is_error: bool) -> Line {
+    event(
+        wire::AGENT_TOOL_RESULT,
+        thread,
+        json!({ "tool_use_id": call, "content": content, "is_error": is_error }),
+    )
+}
+
+/// The result of a call that gives an error and nothing else.
+#[must_use]
+pub fn error_result(thread: &Arc<str>, call: &str, text: impl Into<Cow<'static, str>>) -> Line {
+    let text = text.into();
+    tool_result(thread, call, &json!([{ "type": "text", "text": text }]), true)
+}
+
+/// The end of a model request.
+#[must_use]
+pub fn request_end(thread: &Arc<str>, span: &str, usage: &Usage, is_error: bool) -> Line {
+    event(
+        wire::REQUEST_END,
+        thread,
+        json!({
+            "model_request_start_id": span,
+            "model_usage": {
+                "input_tokens": usage.input_tokens,
+                "output_tokens": usage.output_tokens,
+                "cache_creation_input_tokens": usage.cache_creation_input_tokens(),
+                "cache_read_input_tokens": usage.cache_read_input_tokens,
+                "speed": null,
+            },
+            "is_error": is_error,
+        }),
+    )
+}
+
+/// A `session.error`.
+#[must_use]
+pub fn session_error(thread: &Arc<str>, kind: &str, message: &str, retry_status: &str) -> Line {
+    event(
+        wire::SESSION_ERROR,
+        thread,
+        json!({
+            "error": {
+                "type": kind,
+                "message": message,
+                "retry_status": { "type": retry_status },
+            },
+        }),
+    )
+}
+
+fn about(thread: &Arc<str>, agent_name: &str) -> Value {
+    json!({ "session_thread_id": thread, "agent_name": agent_name })
+}

@@ -1,0 +1,188 @@
+//! The log's own records: what the wire's events do not say and the fold has to know.
+//!
+//! Their kinds have no dot, those of the wire have one. A client sees them only when it asks
+//! for `posthouse.*` events.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use posthouse_model::Usage;
+use posthouse_protocol::{Micros, agent::SessionAgent};
+use posthouse_store::Seq;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// The kinds.
+#[expect(missing_docs, reason = "each is the name of the payload below")]
+pub mod kind {
+    pub const SESSION_OPENED: &str = "session_opened";
+    pub const INPUT_TAKEN: &str = "input_taken";
+    pub const REQUEST: &str = "request";
+    pub const RESPONSE: &str = "response";
+    pub const REQUEST_FAILED: &str = "request_failed";
+    pub const RETRY_SCHEDULED: &str = "retry_scheduled";
+    pub const TOOL_STARTED: &str = "tool_started";
+    pub const TOOL_CLOSED: &str = "tool_closed";
+}
+
+/// The first record of a log: everything from outside that the fold rests on.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SessionOpened {
+    /// The session's id.
+    pub session: String,
+    /// The primary thread's id.
+    pub thread: Arc<str>,
+    /// The agent as it was then, overrides included.
+    pub agent: SessionAgent,
+    /// The environment's id.
+    pub environment: String,
+    /// The environment's configuration as it was then.
+    pub config: Box<RawValue>,
+    /// The session's title.
+    pub title: Option<String>,
+    /// The session's metadata.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// Client events have entered the conversation, in this order.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct InputTaken {
+    /// The records that hold them.
+    pub taken: Vec<Taken>,
+}
+
+/// One client event that was taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Taken {
+    /// The place of the record that holds it.
+    pub seq: Seq,
+    /// The event's id.
+    pub id: Arc<str>,
+}
+
+/// A model request is on its way; stands behind its `span.model_request_start`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RequestSent {
+    /// The id of the span's start event.
+    pub span: Arc<str>,
+    /// The provider's name.
+    pub provider: String,
+    /// The model's name there.
+    pub model: String,
+    /// The model's window in tokens.
+    pub window: u64,
+    /// How often this request was tried before.
+    pub attempt: u32,
+    /// SHA-256 of the body as sent, hex.
+    pub body_hash: String,
+    /// SHA-256 of system prompt and tools, hex; the session's blob of that name holds them.
+    pub prefix_hash: String,
+    /// Tool results before this place were cut to fit the window.
+    pub trimmed_before: Seq,
+}
+
+/// A response, as its provider sent it; what is replayed to that provider.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ResponseKept {
+    /// The provider's name.
+    pub provider: Arc<str>,
+    /// The model's name there.
+    pub model: String,
+    /// The model that the provider says has answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub served: Option<String>,
+    /// The native blocks in the order in which they were sent.
+    pub blocks: Arc<[Box<RawValue>]>,
+    /// Why the provider stopped.
+    pub stop: StopKind,
+    /// What the provider said of a refusal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<Refusal>,
+    /// What the call used.
+    pub usage: Usage,
+    /// What it cost by the price list, in billionths of a dollar; `None` when it has no price.
+    pub cost: Option<u64>,
+    /// The calls among the blocks.
+    pub calls: Vec<CallLink>,
+}
+
+/// The end of a response as the log keeps it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopKind {
+    /// The model has finished.
+    EndTurn,
+    /// The model wants its tools' results.
+    ToolUse,
+    /// The output limit was reached.
+    MaxTokens,
+    /// The provider wants the conversation again.
+    Pause,
+    /// The model refused.
+    Refusal,
+    /// The window is full.
+    WindowExceeded,
+}
+
+/// What a provider says of a refusal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// The provider's category, when it gives one.
+    pub category: Option<String>,
+    /// The provider's explanation, when it gives one.
+    pub explanation: Option<String>,
+}
+
+/// Which event stands for which of the provider's calls.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallLink {
+    /// The index of the block.
+    pub block: usize,
+    /// The id of the `…_use` event.
+    pub event: Arc<str>,
+    /// The provider's own id of the call.
+    pub call_id: String,
+    /// Why the call can't run, in a sentence for the model; `None` when it may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+}
+
+/// What a model request used that gave no response.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RequestFailed {
+    /// The id of the span's start event.
+    pub span: Arc<str>,
+    /// Why, in one sentence.
+    pub reason: String,
+    /// What the call used, as far as its provider told.
+    pub usage: Usage,
+    /// What that cost by the price list, in billionths of a dollar.
+    pub cost: Option<u64>,
+}
+
+/// A failed request will be tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetryScheduled {
+    /// Which attempt will be next, counted from 1.
+    pub attempt: u32,
+    /// Not before this time.
+    pub not_before: Micros,
+    /// When the first attempt failed.
+    pub since: Micros,
+}
+
+/// A call was handed to its tool; from here on its effect may have happened.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ToolStarted {
+    /// The id of the `…_use` event.
+    pub call: Arc<str>,
+}
+
+/// A call was closed without a result of its tool; stands for calls whose results only a
+/// client can send.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ToolClosed {
+    /// The id of the `…_use` event.
+    pub call: Arc<str>,
+    /// What the model is told instead of a result.
+    pub reason: String,
+}

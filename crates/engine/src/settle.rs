@@ -1,0 +1,302 @@
+//! What the log says of an effect that has come to its end.
+//!
+//! Pure: time and chance are handed in.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use posthouse_model::{Block, Failure, FailureKind, Response, Stop, Usage, View};
+use posthouse_protocol::{
+    Micros,
+    agent::{Policy, SessionAgent, Tools as _},
+    event::kind as wire,
+};
+use serde_json::{json, value::RawValue};
+
+use crate::{
+    line::{self, Line, Scribe},
+    own::{self, CallLink, Refusal, RequestFailed, ResponseKept, RetryScheduled, StopKind},
+    summary::ThreadSummary,
+    state::Thread,
+};
+
+/// Attempts at one model request, at most.
+const MOST_ATTEMPTS: u32 = 10;
+/// How long one model request is tried again, at most.
+const LONGEST_TRYING: Duration = Duration::from_secs(600);
+/// The longest wait that we choose.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
+/// The longest wait that a provider may choose.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
+
+/// What the model is told of a call that ends in the middle.
+const CUT_OFF: &str = "The tool call was cut off: its input is no complete JSON object, probably \
+    because the response reached its output limit. Call the tool again with a shorter input.";
+
+/// Ids that were shown in previews, by the index of the block.
+pub type Previewed = HashMap<usize, Arc<str>>;
+
+/// The request that an outcome belongs to.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// The id of the span's start event.
+    pub span: Arc<str>,
+    /// The provider's name.
+    pub provider: Arc<str>,
+    /// The model's name there.
+    pub model: String,
+}
+
+/// A response, as records: thinking, message and calls in the order of their blocks, then the
+/// span's end, then the response itself.
+pub fn response(
+    agent: &SessionAgent,
+    thread: &Arc<str>,
+    asked: &Asked,
+    response: Response,
+    cost: Option<u64>,
+    previewed: &Previewed,
+    scribe: &mut Scribe<'_>,
+) -> Vec<Line> {
+    let refused = matches!(response.stop, Stop::Refusal { .. });
+    let mut lines = Vec::new();
+    let mut calls = Vec::new();
+    let mut message: Option<(Arc<str>, Vec<serde_json::Value>)> = None;
+    for (index, block) in response.blocks.iter().enumerate() {
+        if let View::Text(text) = &block.view {
+            if !text.is_empty() {
+                let (_, content) = message.get_or_insert_with(|| {
+                    let shown = previewed.get(&index).cloned();
+                    (shown.unwrap_or_else(|| scribe.event_id()), Vec::new())
+                });
+                content.push(json!({ "type": "text", "text": text }));
+            }
+            continue;
+        }
+        lines.extend(message.take().map(|message| agent_message(thread, message)));
+        match &block.view {
+            View::Thinking => {
+                let id = previewed.get(&index).cloned().unwrap_or_else(|| scribe.event_id());
+                lines.push(Line::Ready {
+                    kind: wire::AGENT_THINKING,
+                    thread: Arc::clone(thread),
+                    payload: line::event_payload(&id, &serde_json::Map::new()),
+                });
+            }
+            // What a refused response has called must not run, and nothing answers it.
+            View::ToolUse { call_id, name, input } if !refused => {
+                let id = scribe.event_id();
+                let verdict = judge(agent, name, input.is_some());
+                lines.push(tool_use(thread, &id, name, input.as_deref(), &verdict));
+                calls.push(CallLink {
+                    block: index,
+                    event: id,
+                    call_id: call_id.clone(),
+                    refused: match verdict {
+                        Verdict::Refuse(reason) => Some(reason),
+                        _ => None,
+                    },
+                });
+            }
+            View::ToolUse { .. } | View::Text(_) | View::Opaque => {}
+        }
+    }
+    lines.extend(message.map(|message| agent_message(thread, message)));
+    lines.push(line::request_end(thread, &asked.span, &response.usage, false));
+    let (stop, refusal) = stop_kind(&response.stop);
+    let blocks: Vec<Box<RawValue>> =
+        response.blocks.into_iter().map(|Block { native, .. }| native).collect();
+    lines.push(line::own_record(
+        own::kind::RESPONSE,
+        thread,
+        &ResponseKept {
+            provider: Arc::clone(&asked.provider),
+            model: asked.model.clone(),
+            served: response.served,
+            blocks: blocks.into(),
+            stop,
+            refusal,
+            usage: response.usage,
+            cost,
+            calls,
+        },
+    ));
+    if stop == StopKind::WindowExceeded {
+        lines.push(window_full(thread));
+    }
+    lines
+}
+
+/// A request that gave no response, as records: the span's end, and what follows from it.
+#[must_use]
+pub fn failure(
+    thread: &Thread,
+    summary: &ThreadSummary,
+    asked: &Asked,
+    failure: &Failure,
+    cost: Option<u64>,
+    now: Micros,
+    chance: f64,
+) -> Vec<Line> {
+    let id = &thread.id;
+    let mut lines = closed_span(id, &asked.span, &failure.usage, cost, &failure.message);
+    let kind = match failure.kind {
+        FailureKind::Overloaded => "model_overloaded_error",
+        FailureKind::RateLimited => "model_rate_limited_error",
+        FailureKind::Transient | FailureKind::Hopeless => "model_request_failed_error",
+        FailureKind::Billing => "billing_error",
+        FailureKind::TooLong => {
+            lines.push(window_full(id));
+            return lines;
+        }
+    };
+    match next_attempt(thread.retry.as_ref(), failure, now, chance) {
+        Some(retry) => {
+            lines.push(line::session_error(id, kind, &failure.message, "retrying"));
+            lines.extend(line::rescheduled(id, &summary.agent_name));
+            lines.push(line::own_record(own::kind::RETRY_SCHEDULED, id, &retry));
+        }
+        None => lines.push(line::session_error(id, kind, &failure.message, "exhausted")),
+    }
+    lines
+}
+
+/// A request that nobody waits for any more, as records.
+#[must_use]
+pub fn closed_span(
+    thread: &Arc<str>,
+    span: &Arc<str>,
+    usage: &Usage,
+    cost: Option<u64>,
+    reason: &str,
+) -> Vec<Line> {
+    let failed = RequestFailed {
+        span: Arc::clone(span),
+        reason: reason.to_owned(),
+        usage: *usage,
+        cost,
+    };
+    vec![
+        line::request_end(thread, span, usage, true),
+        line::own_record(own::kind::REQUEST_FAILED, thread, &failed),
+    ]
+}
+
+/// A request that could not even be made, as records.
+#[must_use]
+pub fn unsendable(thread: &Arc<str>, message: &str) -> Vec<Line> {
+    vec![line::session_error(thread, "model_request_failed_error", message, "exhausted")]
+}
+
+/// The conversation no longer fits.
+#[must_use]
+pub fn window_full(thread: &Arc<str>) -> Line {
+    line::session_error(
+        thread,
+        "compaction_limit_reached_error",
+        "The conversation no longer fits the model's context window.",
+        "exhausted",
+    )
+}
+
+/// When a failed request is tried again, if at all.
+#[must_use]
+pub fn next_attempt(
+    before: Option<&RetryScheduled>,
+    failure: &Failure,
+    now: Micros,
+    chance: f64,
+) -> Option<RetryScheduled> {
+    if !failure.kind.is_transient() {
+        return None;
+    }
+    let attempt = before.map_or(0, |before| before.attempt) + 1;
+    let since = before.map_or(now, |before| before.since);
+    let delay = match failure.retry_after {
+        Some(wanted) => wanted.min(LONGEST_RETRY_AFTER),
+        None => {
+            let doubled = Duration::from_millis(500) * 2u32.pow((attempt - 1).min(16));
+            // Full jitter: clients that failed together must not come back together.
+            doubled.min(LONGEST_BACKOFF).mul_f64(chance.clamp(0.0, 1.0))
+        }
+    };
+    let not_before = now.plus(i64::try_from(delay.as_micros()).unwrap_or(i64::MAX));
+    let trying = not_before.0 - since.0;
+    let longest = i64::try_from(LONGEST_TRYING.as_micros()).unwrap_or(i64::MAX);
+    (attempt < MOST_ATTEMPTS && trying <= longest)
+        .then_some(RetryScheduled { attempt, not_before, since })
+}
+
+/// Whether a call may run.
+enum Verdict {
+    Run,
+    Ask,
+    Client,
+    Refuse(String),
+}
+
+fn judge(agent: &SessionAgent, name: &str, complete: bool) -> Verdict {
+    if !complete {
+        return Verdict::Refuse(CUT_OFF.to_owned());
+    }
+    if agent.tools.custom().any(|tool| tool.name == name) {
+        return Verdict::Client;
+    }
+    match agent.tools.permission(name) {
+        Some(Policy::AlwaysAllow) => Verdict::Run,
+        Some(Policy::AlwaysAsk) => Verdict::Ask,
+        None => Verdict::Refuse(format!("There is no tool {name:?} that this agent may use.")),
+    }
+}
+
+fn tool_use(
+    thread: &Arc<str>,
+    id: &str,
+    name: &str,
+    input: Option<&RawValue>,
+    verdict: &Verdict,
+) -> Line {
+    // The input goes in as text: what the model wrote must come out to the letter.
+    // Line breaks between its tokens alone can't stay: an event is one line on a stream.
+    let input = input.map_or("{}", RawValue::get).replace(['\n', '\r'], " ");
+    let name = json!(name);
+    let start = format!("{{\"id\":\"{id}\",\"name\":{name},\"input\":{input}");
+    let (kind, rest) = match verdict {
+        Verdict::Client => (wire::AGENT_CUSTOM_TOOL_USE, String::new()),
+        Verdict::Run => (wire::AGENT_TOOL_USE, evaluated("allow", Some("always_allow"))),
+        Verdict::Ask => (wire::AGENT_TOOL_USE, evaluated("ask", Some("always_ask"))),
+        Verdict::Refuse(_) => (wire::AGENT_TOOL_USE, evaluated("deny", None)),
+    };
+    Line::Ready {
+        kind,
+        thread: Arc::clone(thread),
+        payload: format!("{start}{rest},\"session_thread_id\":null}}"),
+    }
+}
+
+fn evaluated(permission: &str, policy: Option<&str>) -> String {
+    let evaluation = policy.map(|policy| json!({ "type": policy }));
+    let evaluation = json!(evaluation);
+    format!(",\"evaluated_permission\":\"{permission}\",\"evaluation\":{evaluation}")
+}
+
+fn agent_message(thread: &Arc<str>, (id, content): (Arc<str>, Vec<serde_json::Value>)) -> Line {
+    Line::Ready {
+        kind: wire::AGENT_MESSAGE,
+        thread: Arc::clone(thread),
+        payload: line::event_payload(&id, &line::members(json!({ "content": content }))),
+    }
+}
+
+fn stop_kind(stop: &Stop) -> (StopKind, Option<Refusal>) {
+    match stop {
+        Stop::EndTurn => (StopKind::EndTurn, None),
+        Stop::ToolUse => (StopKind::ToolUse, None),
+        Stop::MaxTokens => (StopKind::MaxTokens, None),
+        Stop::Pause => (StopKind::Pause, None),
+        Stop::WindowExceeded => (StopKind::WindowExceeded, None),
+        Stop::Refusal { category, explanation } => (
+            StopKind::Refusal,
+            Some(Refusal { category: category.clone(), explanation: explanation.clone() }),
+        ),
+    }
+}

@@ -1,0 +1,229 @@
+//! Golden streams: what they mean, and that no way of cutting them changes it.
+
+use bytes::Bytes;
+
+use super::{GOLDEN, data, decode, golden, lines};
+use crate::{Event, FailureKind, Usage, anthropic::Decoder};
+
+/// Set this variable to write the expectations anew, then read the difference.
+const BLESS: &str = "POSTHOUSE_BLESS";
+
+#[tokio::test]
+async fn golden_streams_mean_what_is_written_beside_them() {
+    for name in GOLDEN {
+        let events = decode(vec![golden(name).into()]).await;
+        let path = data(&format!("{name}.expected"));
+        if std::env::var_os(BLESS).is_some() {
+            std::fs::write(&path, lines(&events)).unwrap();
+        }
+        assert_eq!(
+            lines(&events),
+            std::fs::read_to_string(&path).unwrap(),
+            "{name}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn bytes_may_come_one_at_a_time() {
+    for name in GOLDEN {
+        let whole = golden(name);
+        let single = whole
+            .iter()
+            .map(|byte| Bytes::copy_from_slice(&[*byte]))
+            .collect();
+        assert_eq!(
+            lines(&decode(single).await),
+            lines(&decode(vec![whole.into()]).await),
+            "{name}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_stream_cut_at_any_byte_gives_the_events_before_the_cut_and_a_failure() {
+    for name in GOLDEN {
+        let whole = Bytes::from(golden(name));
+        let uncut = decode(vec![whole.clone()]).await;
+        let mut last = 0;
+        for at in 0..whole.len() {
+            let mut events = decode(vec![whole.slice(..at)]).await;
+            if matches!(events.last(), Some(Event::Ended(_))) || lines(&events) == lines(&uncut) {
+                // The rest is what follows the response's end.
+                assert_eq!(lines(&events), lines(&uncut), "{name} at {at}");
+                continue;
+            }
+            let Some(Event::Failed(failure)) = events.pop() else {
+                panic!("{name} at {at}")
+            };
+            assert_eq!(failure.kind, FailureKind::Transient);
+            assert!(failure.message.contains("cut"), "{}", failure.message);
+            let known = events.iter().rev().find_map(|event| match event {
+                Event::Usage(usage) => Some(*usage),
+                _ => None,
+            });
+            assert_eq!(failure.usage, known.unwrap_or_default(), "{name} at {at}");
+            assert!(events.len() >= last, "{name} at {at}");
+            last = events.len();
+            assert!(lines(&uncut).starts_with(&lines(&events)), "{name} at {at}");
+        }
+        assert!(last + 2 >= uncut.len(), "{name}: {last} of {}", uncut.len());
+    }
+}
+
+fn feed(frames: &[&str]) -> Vec<Event> {
+    let mut decoder = Decoder::new();
+    let mut events = std::collections::VecDeque::new();
+    for frame in frames {
+        decoder.decode(frame, &mut events);
+    }
+    events.extend(decoder.end());
+    events.into()
+}
+
+fn failure(frames: &[&str]) -> crate::Failure {
+    match feed(frames).pop() {
+        Some(Event::Failed(failure)) => failure,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn error_events_have_their_kinds() {
+    let kind = |kind: &str, message: &str| {
+        failure(&[&format!(
+            r#"{{"type":"error","error":{{"type":"{kind}","message":"{message}"}}}}"#
+        )])
+        .kind
+    };
+    assert_eq!(kind("overloaded_error", ""), FailureKind::Overloaded);
+    assert_eq!(kind("rate_limit_error", ""), FailureKind::RateLimited);
+    assert_eq!(kind("api_error", ""), FailureKind::Transient);
+    assert_eq!(kind("timeout_error", ""), FailureKind::Transient);
+    assert_eq!(kind("some_new_error", ""), FailureKind::Transient);
+    assert_eq!(kind("billing_error", ""), FailureKind::Billing);
+    assert_eq!(kind("authentication_error", ""), FailureKind::Hopeless);
+    assert_eq!(
+        kind("invalid_request_error", "no such tool"),
+        FailureKind::Hopeless
+    );
+    assert_eq!(
+        kind(
+            "invalid_request_error",
+            "prompt is too long: 210000 tokens > 200000 maximum"
+        ),
+        FailureKind::TooLong
+    );
+    assert_eq!(
+        failure(&[r#"{"type":"error"}"#]).kind,
+        FailureKind::Transient
+    );
+}
+
+#[test]
+fn what_cannot_be_read_fails_once_and_ends_the_response() {
+    for frames in [
+        &["no json"][..],
+        &[r#"{"type":"content_block_stop","index":"x"}"#],
+        &[r#"{"type":"content_block_start","index":0,"content_block":{"no":"type"}}"#],
+        &[r#"{"type":"content_block_start","index":0,"content_block":{"type":"tool_use"}}"#],
+        &[r#"{"type":"content_block_delta","index":3,"delta":{"type":"text_delta","text":"a"}}"#],
+        &[r#"{"type":"content_block_delta","index":0}"#],
+    ] {
+        let mut all = frames.to_vec();
+        all.push(r#"{"type":"message_stop"}"#);
+        let events = feed(&all);
+        assert_eq!(events.len(), 1, "{events:?}");
+        assert_eq!(failure(&all).kind, FailureKind::Transient);
+    }
+}
+
+#[test]
+fn half_a_character_fails_rather_than_losing_what_came_before() {
+    let failure = failure(&[
+        r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":"a"}}"#,
+        r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"\ud83d"}}"#,
+    ]);
+    assert!(
+        failure.message.contains("can't be read"),
+        "{}",
+        failure.message
+    );
+}
+
+#[test]
+fn blocks_that_stream_side_by_side_stay_apart() {
+    let events = feed(&[
+        r#"{"type":"content_block_start","index":4,"content_block":{"type":"text","text":"a"}}"#,
+        r#"{"type":"content_block_start","index":2,"content_block":{"type":"text","text":""}}"#,
+        r#"{"type":"content_block_delta","index":4,"delta":{"type":"text_delta","text":"b"}}"#,
+        r#"{"type":"content_block_delta","index":2,"delta":{"type":"text_delta","text":"c"}}"#,
+        r#"{"type":"content_block_delta","index":4,"delta":{"type":"text_delta","text":null}}"#,
+        r#"{"type":"message_stop"}"#,
+    ]);
+    let Some(Event::Ended(response)) = events.last() else {
+        panic!("{events:?}")
+    };
+    assert_eq!(
+        super::natives(response),
+        [
+            r#"{"type":"text","text":"ab"}"#,
+            r#"{"type":"text","text":"c"}"#
+        ]
+    );
+    assert!(matches!(&events[4], Event::Text { index: 1, text } if text == "c"));
+}
+
+#[test]
+fn a_deep_or_long_input_survives() {
+    let deep = format!(r#"{{\"d\":{}{}}}"#, "[".repeat(5_000), "]".repeat(5_000));
+    let delta = format!(
+        r#"{{"type":"content_block_delta","index":0,"delta":{{"type":"input_json_delta","partial_json":"{deep}"}}}}"#
+    );
+    let events = feed(&[
+        r#"{"type":"content_block_start","index":0,"content_block":{"type":"tool_use","id":"t","name":"n","input":{}}}"#,
+        &delta,
+        r#"{"type":"message_stop"}"#,
+    ]);
+    let Some(Event::Ended(response)) = events.last() else {
+        panic!("{events:?}")
+    };
+    assert!(
+        response.blocks[0]
+            .native
+            .get()
+            .contains(&deep.replace('\\', ""))
+    );
+}
+
+#[test]
+fn events_without_meaning_are_ignored() {
+    let frames = [
+        r#"{"type":"ping"}"#,
+        "{}",
+        r#"{"type":"new","index":null,"delta":[],"error":7}"#,
+        r#"{"type":"content_block_stop","index":9}"#,
+    ];
+    assert_eq!(feed(&frames).len(), 1);
+    assert!(failure(&frames).message.contains("cut"));
+}
+
+#[test]
+fn a_total_of_cache_writes_without_its_parts_counts_as_five_minutes() {
+    let events = feed(&[
+        r#"{"type":"message_start","message":{"usage":{"input_tokens":1,"output_tokens":0,"cache_creation_input_tokens":30}}}"#,
+        r#"{"type":"message_delta","delta":{},"usage":{"output_tokens":4,"cache_read_input_tokens":null}}"#,
+    ]);
+    let Some(Event::Failed(failure)) = events.last() else {
+        panic!()
+    };
+    assert_eq!(
+        failure.usage,
+        Usage {
+            input_tokens: 1,
+            output_tokens: 4,
+            cache_write_5m_tokens: 30,
+            ..Usage::default()
+        }
+    );
+}

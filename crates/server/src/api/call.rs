@@ -1,0 +1,249 @@
+//! One request, as handlers see it: who, when, which ids, which query, which body.
+
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use axum::{
+    body::Body,
+    extract::{FromRequest, FromRequestParts as _, RawPathParams, Request},
+    http::{Method, header, request::Parts},
+};
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt as _;
+use posthouse_protocol::{ApiError, ErrorKind, Fields, Micros, id::IdKind, query::Query};
+use posthouse_store::{
+    answers::{self, Post},
+    log::Answered,
+    tables::Connection,
+};
+
+use super::{Answer, Refusal, Shared, respond::RequestId};
+use crate::keys::{self, Principal};
+
+/// The longest body that is read, in bytes.
+pub const LONGEST_BODY: usize = 32 * 1024 * 1024;
+
+/// One request.
+pub struct Call {
+    /// What all handlers share.
+    pub app: Shared,
+    /// Whom it comes from.
+    pub principal: Principal,
+    /// When it came.
+    pub at: Micros,
+    /// Its id, for the log.
+    pub request_id: Arc<str>,
+    ids: Vec<String>,
+    parts: Parts,
+    body: Bytes,
+}
+
+/// The time of the system's clock.
+#[must_use]
+pub fn now() -> Micros {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
+
+impl Call {
+    /// The id at `index` among those of the path.
+    ///
+    /// # Errors
+    /// 400 in the hosted wording when it can't be an id of that kind.
+    pub fn id(&self, index: usize, kind: IdKind) -> Result<&str, ApiError> {
+        let id = self.ids.get(index).map_or("", String::as_str);
+        if kind.is_well_formed(id) {
+            return Ok(id);
+        }
+        Err(ApiError::invalid(format!("Invalid {} ID.", noun(kind))))
+    }
+
+    /// The query.
+    ///
+    /// # Errors
+    /// 400 when it can't be read.
+    pub fn query(&self) -> Result<Query, ApiError> {
+        Query::parse(self.parts.uri.query())
+    }
+
+    /// Refuses any query.
+    ///
+    /// # Errors
+    /// 400 that names what was sent.
+    pub fn no_query(&self) -> Result<(), ApiError> {
+        match self.parts.uri.query() {
+            None => Ok(()),
+            Some(_) => self.query()?.finish(),
+        }
+    }
+
+    /// The body, as it was sent.
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// The answer to a POST that the log has kept.
+    #[must_use]
+    pub fn answer(&self, answered: Answered) -> Answer {
+        match answered.id {
+            Some(id) => Answer::kept(answered.answer, self.app.unwritten.clone(), id),
+            None => Answer::new(answered.answer),
+        }
+    }
+
+    /// The fields of the body; none when it is empty.
+    ///
+    /// # Errors
+    /// 400 when it is no JSON object.
+    pub fn fields(&self) -> Result<Fields, ApiError> {
+        Fields::parse(&self.body)
+    }
+
+    /// A header's value; one that is no text counts as absent.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.parts.headers.get(name)?.to_str().ok()
+    }
+
+    /// A new id of this moment.
+    ///
+    /// # Errors
+    /// When the system gives no random numbers.
+    pub fn mint(&self, kind: IdKind) -> Result<String, Refusal> {
+        Ok(keys::mint(kind, self.at)?)
+    }
+
+    /// What tells this POST from others.
+    ///
+    /// # Errors
+    /// 400 when `Idempotency-Key` is empty or longer than 255 letters.
+    pub fn post(&self) -> Result<Post, ApiError> {
+        let idempotency_key = match self.parts.headers.get("idempotency-key") {
+            None => None,
+            Some(value) => {
+                let key = value.to_str().ok().filter(|key| (1..=255).contains(&key.len()));
+                let key = key.ok_or_else(|| {
+                    ApiError::invalid("Idempotency-Key: is no key; send 1 to 255 ASCII letters")
+                })?;
+                Some(answers::scoped_key(&self.principal.key_id, key))
+            }
+        };
+        let path = self.parts.uri.path();
+        Ok(Post {
+            fingerprint: answers::fingerprint(&self.principal.key_id, path, &self.body),
+            idempotency_key,
+            retry: self
+                .header("x-stainless-retry-count")
+                .and_then(|count| count.parse().ok())
+                .unwrap_or(0),
+            boot: self.app.boot.clone(),
+            at: self.at,
+            unwritten: self.app.unwritten.clone(),
+        })
+    }
+
+    /// Does a POST's work in one transaction, once: a retry gets the answer of before. `work`
+    /// returns the JSON of the answer.
+    ///
+    /// # Errors
+    /// Those of `work`, of [`Call::post`] and of the database; then nothing is kept.
+    pub async fn once(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<String, Refusal> + Send + 'static,
+    ) -> Result<Answer, Refusal> {
+        let post = self.post()?;
+        let (json, id) = self
+            .app
+            .database
+            .write::<_, Refusal>(move |connection| {
+                if let Some(kept) = answers::find_kept(connection, &post)? {
+                    return Ok((kept.answer, kept.id));
+                }
+                let json = work(connection)?;
+                let id = answers::keep(connection, &post, &json)?;
+                Ok((json, id))
+            })
+            .await?;
+        Ok(Answer::kept(json, self.app.unwritten.clone(), id))
+    }
+}
+
+/// What messages call the kinds of things that paths name.
+fn noun(kind: IdKind) -> &'static str {
+    match kind {
+        IdKind::Agent => "agent",
+        IdKind::Environment => "environment",
+        IdKind::Session => "session",
+        IdKind::Thread => "thread",
+        IdKind::Event => "event",
+        IdKind::Resource => "resource",
+        IdKind::File => "file",
+        IdKind::Vault => "vault",
+        IdKind::Workspace => "workspace",
+        IdKind::Key => "key",
+        IdKind::Request => "request",
+    }
+}
+
+impl FromRequest<Shared> for Call {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, app: &Shared) -> Result<Self, Refusal> {
+        let (mut parts, body) = request.into_parts();
+        let params = RawPathParams::from_request_parts(&mut parts, app)
+            .await
+            .map_err(|_| ApiError::not_found("Not found"))?;
+        let ids = params.iter().map(|(_, value)| value.to_owned()).collect();
+        // The layers before have put both there; without them nobody comes in.
+        let principal = parts
+            .extensions
+            .remove::<Principal>()
+            .ok_or_else(|| ApiError::new(ErrorKind::Authentication, "Authentication failed"))?;
+        let request_id = parts.extensions.remove::<RequestId>().map(|id| id.0).unwrap_or_default();
+        let body =
+            if parts.method == Method::POST { read(&parts, body).await? } else { Bytes::new() };
+        Ok(Self { app: Arc::clone(app), principal, at: now(), request_id, ids, parts, body })
+    }
+}
+
+async fn read(parts: &Parts, body: Body) -> Result<Bytes, ApiError> {
+    let too_large = || {
+        ApiError::new(
+            ErrorKind::TooLarge,
+            format!("request body: is larger than {LONGEST_BODY} bytes; send less"),
+        )
+    };
+    if let Some(encoding) = parts.headers.get(header::CONTENT_ENCODING)
+        && encoding != "identity"
+    {
+        let message = "content-encoding: is not supported; send the body as it is";
+        return Err(ApiError::invalid(message).with_code("request_body_encoding_unsupported"));
+    }
+    let length = parts
+        .headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if length.is_some_and(|length| length > LONGEST_BODY) {
+        return Err(too_large());
+    }
+    let cut = |_| ApiError::invalid("request body: was cut; send it whole");
+    let mut chunks = body.into_data_stream();
+    let Some(first) = chunks.next().await else { return Ok(Bytes::new()) };
+    let first = first.map_err(cut)?;
+    if length == Some(first.len()) {
+        return Ok(first);
+    }
+    let mut whole = BytesMut::with_capacity(length.unwrap_or(first.len()));
+    whole.extend_from_slice(&first);
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(cut)?;
+        if whole.len() + chunk.len() > LONGEST_BODY {
+            return Err(too_large());
+        }
+        whole.extend_from_slice(&chunk);
+    }
+    Ok(whole.freeze())
+}

@@ -1,0 +1,426 @@
+//! `/v1/sessions`: opens, shows, changes, archives and deletes sessions.
+//!
+//! What a session is and what a change means is the engine's; this file checks what is sent.
+
+use std::sync::Arc;
+
+use posthouse_engine::{
+    own::SessionOpened,
+    sessions::{self, Document},
+    summary::{Status, Summary},
+};
+use posthouse_protocol::{
+    ApiError, ErrorKind, Fields, Given, Micros,
+    agent::{self, Agent, SessionAgent},
+    event::ClientEvent,
+    fields::{kind_of, wrong},
+    id::IdKind,
+    metadata::{self, Removal},
+    page::{Cursor, Order, Page, Position},
+};
+use posthouse_store::{
+    InputError, SessionRow,
+    log::{Input, NewSession, SessionFilter},
+    tables::{agents, environments},
+};
+use serde_json::{Value, json, value::RawValue};
+
+use super::{Answer, Call, Refusal};
+
+const LIST: &str = "sessions";
+const TITLE: std::ops::RangeInclusive<usize> = 0..=500;
+const LATER: &str = "leave it out";
+
+/// How long after its end a turn may still be shown to a stream that opens late, microseconds.
+pub(super) const REPLAY_WINDOW: i64 = 60 * 1_000_000;
+
+/// `POST /v1/sessions`.
+///
+/// # Errors
+/// 400 that names the field, 404 that names the agent or environment.
+pub async fn create(call: Call) -> Result<Answer, Refusal> {
+    call.no_query()?;
+    let mut fields = call.fields()?;
+    let agent = fields.required("agent", "send an agent's id or an object that names one")?;
+    let environment = fields.required_text("environment_id", 1..=128)?;
+    let title = fields.text("title", TITLE)?.value();
+    let metadata = metadata::take(&mut fields)?;
+    let events = match fields.list("initial_events", 0..=50)? {
+        Given::Value(events) => ClientEvent::parse_list(events, "initial_events")?,
+        Given::Absent | Given::Null => Vec::new(),
+    };
+    let no_message = |event: &ClientEvent| !matches!(event, ClientEvent::Message { .. });
+    if let Some(index) = events.iter().position(no_message) {
+        return Err(wrong(
+            &format!("initial_events[{index}].type"),
+            "can't begin a session",
+            "send user.message events alone",
+        )
+        .into());
+    }
+    for name in ["budget", "vault_ids", "resources", "posthouse"] {
+        fields.unsupported(name, LATER)?;
+    }
+    fields.finish()?;
+    let agent = find_agent(&call, agent)?;
+    let config = find_environment(&call, &environment)?;
+    let opened = SessionOpened {
+        session: call.mint(IdKind::Session)?,
+        thread: call.mint(IdKind::Thread)?.into(),
+        agent,
+        environment,
+        config,
+        title,
+        metadata,
+    };
+    let engine = &call.app.engine;
+    let chance = engine.chance().clone();
+    let (drafts, wakes) = sessions::open(&opened, events, call.at, &mut || chance.bytes())?;
+    let new = NewSession {
+        id: opened.session.clone(),
+        workspace: call.principal.workspace.to_string(),
+        agent: (opened.agent.id.clone(), opened.agent.version),
+        environment: opened.environment.clone(),
+        at: call.at,
+    };
+    let claim = wakes.then(|| engine.boot().to_string());
+    let at = call.at;
+    let answered = engine
+        .log()
+        .create(new, drafts, claim, Some(call.post()?), move |row, document| {
+            sessions::show(row, document, at)
+        })
+        .await?;
+    if wakes {
+        engine.wake(&opened.session);
+    }
+    Ok(call.answer(answered))
+}
+
+/// `GET /v1/sessions/{session}`.
+///
+/// # Errors
+/// 404.
+pub async fn retrieve(call: Call) -> Result<Answer, Refusal> {
+    call.no_query()?;
+    let (row, document) = find(&call)?;
+    show_end(&call, &row).await?;
+    Ok(Answer::new(sessions::show(&row, &document, call.at)?))
+}
+
+/// `POST /v1/sessions/{session}`: title, metadata, and the agent's tools while nobody works.
+///
+/// # Errors
+/// 404, 400 that names the field.
+pub async fn update(call: Call) -> Result<Answer, Refusal> {
+    call.no_query()?;
+    let (row, _) = find(&call)?;
+    let mut fields = call.fields()?;
+    let change = Change {
+        agent: fields.object("agent")?.value(),
+        title: fields.text("title", TITLE)?,
+        metadata: fields.any("metadata"),
+    };
+    for name in ["budget", "vault_ids", "posthouse"] {
+        fields.unsupported(name, LATER)?;
+    }
+    fields.finish()?;
+    let (at, chance) = (call.at, call.app.engine.chance().clone());
+    let log = call.app.engine.log();
+    let appended = log.append_input(&row.id, at, None, move |glance| {
+        let summary = sessions::read_summary(&glance.row.fold)?;
+        let before = sessions::read_document(&glance.document()?)?;
+        let after = change.apply(&before, &summary)?;
+        let Some(primary) = summary.primary() else {
+            return Err(Refusal::Fault("a session has no thread".into()));
+        };
+        let drafts = sessions::update(&primary.id, &before, &after, at, &mut || chance.bytes());
+        Ok(Input { drafts, answer: String::new(), claim: None })
+    });
+    appended.await.map_err(refused)?;
+    if row.status != Status::Idle.as_str() {
+        call.app.engine.wake(&row.id);
+    }
+    let (row, document) = find(&call)?;
+    Ok(Answer::new(sessions::show(&row, &document, at)?))
+}
+
+/// What an update asks for.
+struct Change {
+    agent: Option<Fields>,
+    title: Given<String>,
+    metadata: Given<Value>,
+}
+
+impl Change {
+    fn apply(self, before: &Document, summary: &Summary) -> Result<Document, Refusal> {
+        if summary.status == Status::Terminated {
+            return Err(ApiError::invalid(
+                "The session is archived and can't be changed; create a new session.",
+            )
+            .into());
+        }
+        let mut after = before.clone();
+        if let Some(agent) = self.agent {
+            if summary.status.is_working() {
+                return Err(wrong(
+                    "agent",
+                    "can't be changed while the session is at work",
+                    "send a user.interrupt or wait for the session to be idle",
+                )
+                .into());
+            }
+            after.agent = agent::parse_session_update(&before.agent, agent)?;
+        }
+        match self.title {
+            Given::Value(title) => after.title = Some(title),
+            Given::Null => after.title = None,
+            Given::Absent => {}
+        }
+        if let Given::Value(patch) = self.metadata {
+            let mut fields = Fields::open(json!({ "metadata": patch }), "")?;
+            after.metadata = metadata::patch(&mut fields, &before.metadata, Removal::Null)?;
+        }
+        Ok(after)
+    }
+}
+
+/// `GET /v1/sessions`.
+///
+/// # Errors
+/// 400 that names the parameter.
+pub async fn list(call: Call) -> Result<Answer, Refusal> {
+    let mut query = call.query()?;
+    let order = query.order(Order::Desc)?;
+    let limit = query.limit(20, 1000)?;
+    let cursor = query.page(LIST, order)?;
+    let times = query.times("created_at")?;
+    let agent = query.one("agent_id")?;
+    let agent_version = query.integer("agent_version", 1..=i64::MAX)?;
+    let statuses = query.choices("statuses", &["rescheduling", "running", "idle", "terminated"])?;
+    let archived = query.flag("include_archived")?;
+    // What no session of this version has, none is found by.
+    let nothing = query.one("deployment_id")?.is_some() | query.one("memory_store_id")?.is_some();
+    query.finish()?;
+    times.admit(cursor.as_ref(), "created_at")?;
+    let backward = cursor.as_ref().is_some_and(|cursor| cursor.backward);
+    let filter = SessionFilter {
+        workspace: call.principal.workspace.to_string(),
+        agent,
+        agent_version,
+        statuses,
+        archived,
+        times: (times.first(), times.last()),
+        oldest_first: (order == Order::Asc) != backward,
+        after: cursor
+            .as_ref()
+            .map(|cursor| (Micros(cursor.position.number), cursor.position.id.clone())),
+        limit: limit + 1,
+    };
+    let mut rows = match nothing {
+        true => Vec::new(),
+        false => call.app.engine.log().list(filter).await?,
+    };
+    let more = rows.len() > limit;
+    rows.truncate(limit);
+    if backward {
+        rows.reverse();
+    }
+    let position = |row: &SessionRow| Position { number: row.created_at.0, id: row.id.clone() };
+    // Going backward, the page that one came from is known to follow.
+    let next = rows.last().filter(|_| more || backward);
+    let next = next.map(|(row, _)| Cursor::after(LIST, order, position(row)).encode());
+    let has_before = if backward { more } else { cursor.is_some() };
+    let previous = rows.first().filter(|_| has_before);
+    let previous = previous.map(|(row, _)| Cursor::before(LIST, order, position(row)).encode());
+    let shown = rows
+        .iter()
+        .map(|(row, document)| sessions::show(row, document, call.at))
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(Answer::new(Page::both_ways(shown, next, previous).to_json()))
+}
+
+/// `POST /v1/sessions/{session}/archive`. A second time changes nothing.
+///
+/// # Errors
+/// 404, 400 while the session is at work.
+pub async fn archive(call: Call) -> Result<Answer, Refusal> {
+    call.no_query()?;
+    let (row, _) = find(&call)?;
+    call.fields()?.finish()?;
+    let (at, chance) = (call.at, call.app.engine.chance().clone());
+    let appended = call.app.engine.log().append_input(&row.id, at, None, move |glance| {
+        let summary = sessions::read_summary(&glance.row.fold)?;
+        let drafts = match summary.status {
+            Status::Terminated => Vec::new(),
+            Status::Idle => sessions::archive(&summary, at, &mut || chance.bytes()),
+            working => {
+                return Err(Refusal::Api(ApiError::invalid(format!(
+                    "Session {} cannot be archived while its status is \"{}\". Only idle \
+                     sessions may be archived; send a user.interrupt first.",
+                    glance.row.id,
+                    working.as_str()
+                ))));
+            }
+        };
+        Ok(Input { drafts, answer: String::new(), claim: None })
+    });
+    appended.await.map_err(refused)?;
+    let (row, document) = find(&call)?;
+    Ok(Answer::new(sessions::show(&row, &document, at)?))
+}
+
+/// `DELETE /v1/sessions/{session}`.
+///
+/// # Errors
+/// 404, 400 while the session is at work.
+pub async fn delete(call: Call) -> Result<Answer, Refusal> {
+    call.no_query()?;
+    let (row, _) = find(&call)?;
+    let deleted = call.app.engine.log().delete(&row.id, |row| {
+        if row.status == Status::Running.as_str() || row.status == Status::Rescheduling.as_str() {
+            return Err(Refusal::Api(ApiError::invalid(
+                "Cannot delete session while it is running. Send an interrupt event or wait for \
+                 the session to complete.",
+            )));
+        }
+        Ok(())
+    });
+    deleted.await.map_err(refused)?;
+    let json = json!({ "id": row.id, "type": "session_deleted" });
+    Ok(Answer::new(json.to_string()))
+}
+
+/// The session that the path names.
+///
+/// # Errors
+/// 400 when the path holds no session's id, 404 when there is none of the caller's.
+pub(super) fn find(call: &Call) -> Result<(SessionRow, String), Refusal> {
+    let id = call.id(0, IdKind::Session)?;
+    let found = call.app.engine.log().row_and_document(id)?;
+    let found = found.filter(|(row, _)| *row.workspace == *call.principal.workspace);
+    found.ok_or_else(|| missing().into())
+}
+
+/// Like [`find`], without the document.
+///
+/// # Errors
+/// As [`find`].
+pub(super) fn find_row(call: &Call) -> Result<SessionRow, Refusal> {
+    let id = call.id(0, IdKind::Session)?;
+    let found = call.app.engine.log().row(id)?;
+    let found = found.filter(|row| *row.workspace == *call.principal.workspace);
+    found.ok_or_else(|| missing().into())
+}
+
+/// Notes that the end of the newest turn is being shown, so that no stream repeats it.
+///
+/// # Errors
+/// When the store fails.
+pub(super) async fn show_end(call: &Call, row: &SessionRow) -> Result<(), Refusal> {
+    if row.status != Status::Idle.as_str() || row.last_at.0 < call.at.0 - REPLAY_WINDOW {
+        return Ok(());
+    }
+    let summary = sessions::read_summary(&row.fold)?;
+    if row.shown < summary.turn_end {
+        call.app.engine.log().mark_shown(&row.id, summary.turn_end).await?;
+    }
+    Ok(())
+}
+
+/// What an input's refusal is on the wire.
+pub(super) fn refused(error: InputError<Refusal>) -> Refusal {
+    match error {
+        InputError::Missing => missing().into(),
+        InputError::Refused(refusal) => refusal,
+        InputError::Store(error) => error.into(),
+    }
+}
+
+fn missing() -> ApiError {
+    ApiError::not_found("Session not found.")
+}
+
+/// The agent that a session is made of: by id, by id and version, or with overrides.
+fn find_agent(call: &Call, reference: Value) -> Result<SessionAgent, Refusal> {
+    if let Value::String(id) = reference {
+        return Ok(load_agent(call, &id, None)?.snapshot());
+    }
+    if !reference.is_object() {
+        let what = format!("is {}", kind_of(&reference));
+        return Err(wrong("agent", &what, "send an agent's id or an object").into());
+    }
+    let mut fields = Fields::open(reference, "agent")?;
+    let kind = fields.required_choice("type", &["agent", "agent_with_overrides"])?;
+    let id = fields.required_text("id", 1..=128)?;
+    let version = fields.integer("version", 1..=i64::MAX)?.value();
+    if kind == "agent" {
+        fields.finish()?;
+        return Ok(load_agent(call, &id, version)?.snapshot());
+    }
+    let base = load_agent(call, &id, version)?;
+    Ok(agent::parse_overrides(&base, fields, call.app.rules.as_ref())?)
+}
+
+fn load_agent(call: &Call, id: &str, version: Option<i64>) -> Result<Agent, Refusal> {
+    let workspace = &call.principal.workspace;
+    let (newest, row) = call.app.database.read(|connection| {
+        let newest = agents::find(connection, workspace, id)?;
+        let row = match version {
+            Some(version) => agents::find_version(connection, workspace, id, version)?,
+            None => newest.clone(),
+        };
+        Ok::<_, posthouse_store::Error>((newest, row))
+    })?;
+    let Some(newest) = newest else {
+        return Err(ApiError::not_found(format!("agent: {id} not found")).into());
+    };
+    let Some(row) = row else {
+        let version = version.unwrap_or_default();
+        return Err(ApiError::not_found(format!("agent.version: {version} not found")).into());
+    };
+    if newest.archived_at.is_some() {
+        return Err(ApiError::invalid(format!(
+            "agent {id} is archived and cannot be used to create a session"
+        ))
+        .into());
+    }
+    let agent: Agent = serde_json::from_str(&row.body)?;
+    // The provider may have gone since the agent was saved.
+    call.app.rules.exists(&agent.model.id).map_err(|reason| {
+        wrong("agent", &reason, "configure a provider for it or use another model")
+    })?;
+    Ok(agent)
+}
+
+fn find_environment(call: &Call, id: &str) -> Result<Box<RawValue>, Refusal> {
+    let workspace = &call.principal.workspace;
+    let row = call
+        .app
+        .database
+        .read(|connection| environments::find(connection, workspace, id))?
+        .ok_or_else(|| ApiError::not_found(format!("environment_id: {id} not found")))?;
+    if row.archived_at.is_some() {
+        return Err(
+            ApiError::new(ErrorKind::Invalid, format!("Environment {id} is archived.")).into()
+        );
+    }
+    let environment: StoredEnvironment = serde_json::from_str(&row.body)?;
+    Ok(environment.config)
+}
+
+/// The part of an environment that a session keeps.
+#[derive(serde::Deserialize)]
+struct StoredEnvironment {
+    config: Box<RawValue>,
+}
+
+/// The primary thread's id of a row.
+///
+/// # Errors
+/// When the row is damaged.
+pub(super) fn primary_thread(row: &SessionRow) -> Result<Arc<str>, Refusal> {
+    let summary = sessions::read_summary(&row.fold)?;
+    let primary = summary.primary().map(|primary| Arc::clone(&primary.id));
+    primary.ok_or_else(|| Refusal::Fault("a session has no thread".into()))
+}

@@ -1,0 +1,162 @@
+//! Events as lines for people, in a terminal or in a log.
+
+use serde_json::Value;
+
+/// The longest piece of foreign text on one line, in characters.
+const LONGEST: usize = 200;
+
+/// One event as text, or `None` when it says nothing to a reader.
+#[must_use]
+pub fn line(event: &Value) -> Option<String> {
+    let text = |name: &str| event[name].as_str().unwrap_or_default();
+    Some(match text("type") {
+        "user.message" => format!("you    {}", printable(&message(event))),
+        "user.interrupt" => "you    (interrupt)".into(),
+        "user.tool_confirmation" => format!("you    {} {}", text("result"), text("tool_use_id")),
+        "user.custom_tool_result" => {
+            format!("you    result: {}", short(&printable(&message(event))))
+        }
+        "agent.message" => format!("agent  {}", printable(&message(event))),
+        "agent.tool_use" | "agent.mcp_tool_use" | "agent.custom_tool_use" => {
+            let waits =
+                if event["evaluated_permission"] == "ask" { "  (waits for you)" } else { "" };
+            let input = short(&printable(&event["input"].to_string()));
+            format!("tool   {} {input}{waits}  {}", printable(text("name")), text("id"))
+        }
+        "agent.tool_result" | "agent.mcp_tool_result" => {
+            let failed = if event["is_error"] == true { "failed: " } else { "" };
+            format!("tool   {failed}{}", short(&printable(&message(event))))
+        }
+        "session.status_running" => "       running".into(),
+        "session.status_idle" => {
+            format!("       idle ({})", event["stop_reason"]["type"].as_str().unwrap_or("idle"))
+        }
+        "session.status_rescheduled" => "       waits and tries again".into(),
+        "session.status_terminated" => "       terminated".into(),
+        "session.deleted" => "       deleted".into(),
+        "session.error" => {
+            let error = &event["error"];
+            let message = printable(error["message"].as_str().unwrap_or_default());
+            format!("error  {message} ({})", error["retry_status"]["type"].as_str().unwrap_or("?"))
+        }
+        "session.updated" => "       updated".into(),
+        _ => return None,
+    })
+}
+
+/// The text of an event's content.
+fn message(event: &Value) -> String {
+    let blocks = event["content"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let texts = blocks.iter().map(|block| match block["text"].as_str() {
+        Some(text) => text.to_owned(),
+        None => format!("[{}]", block["type"].as_str().unwrap_or("?")),
+    });
+    texts.collect::<Vec<_>>().join("\n       ")
+}
+
+/// Text from elsewhere must not command the terminal.
+fn printable(text: &str) -> String {
+    text.chars()
+        .map(|letter| {
+            if letter.is_control() && letter != '\n' && letter != '\t' {
+                '\u{fffd}'
+            } else {
+                letter
+            }
+        })
+        .collect()
+}
+
+fn short(text: &str) -> String {
+    let first = text.trim_end().lines().next().unwrap_or_default();
+    let mut cut: String = first.chars().take(LONGEST).collect();
+    if cut.len() < text.trim_end().len() {
+        cut.push('…');
+    }
+    cut
+}
+
+/// What of a message was printed while it was still being written.
+#[derive(Debug, Default)]
+pub struct Shown {
+    id: String,
+    text: String,
+}
+
+impl Shown {
+    /// What to print for a frame, without a line's end where more may follow.
+    pub fn next(&mut self, event: &Value) -> String {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        match event["type"].as_str() {
+            Some("event_start") => {
+                let end = self.close();
+                if event["event"]["type"] == "agent.message" {
+                    self.id = text(&event["event"]["id"]);
+                }
+                end
+            }
+            Some("event_delta") if event["event_id"] == self.id.as_str() => {
+                let more = printable(&text(&event["delta"]["content"]["text"]));
+                let start = if self.text.is_empty() { "agent  " } else { "" };
+                self.text.push_str(&more);
+                format!("{start}{more}")
+            }
+            Some("event_delta") => String::new(),
+            _ => match line(event) {
+                Some(whole) if !self.text.is_empty() && event["id"] == self.id.as_str() => {
+                    let shown = format!("agent  {}", self.text);
+                    let rest = whole.strip_prefix(&shown).map(str::to_owned);
+                    let ending = rest.unwrap_or_else(|| format!("\n{whole}"));
+                    *self = Self::default();
+                    format!("{ending}\n")
+                }
+                Some(whole) => format!("{}{whole}\n", self.close()),
+                None => String::new(),
+            },
+        }
+    }
+
+    /// Ends a message that was cut.
+    pub fn close(&mut self) -> String {
+        let open = !self.text.is_empty();
+        *self = Self::default();
+        if open { "\n".into() } else { String::new() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_message_is_printed_once() {
+        let mut shown = Shown::default();
+        let delta = |text: &str| {
+            json!({
+                "type": "event_delta", "event_id": "sevt_1",
+                "delta": { "type": "content_delta", "index": 0,
+                           "content": { "type": "text", "text": text } },
+            })
+        };
+        let start = json!({ "type": "event_start",
+                            "event": { "type": "agent.message", "id": "sevt_1" } });
+        let whole = json!({ "type": "agent.message", "id": "sevt_1",
+                            "content": [{ "type": "text", "text": "Hello there" }] });
+        let printed: String = [start, delta("Hel"), delta("lo"), whole.clone()]
+            .iter()
+            .map(|event| shown.next(event))
+            .collect();
+        assert_eq!(printed, "agent  Hello there\n");
+        assert_eq!(shown.next(&whole), "agent  Hello there\n");
+    }
+
+    #[test]
+    fn text_from_elsewhere_does_not_command_the_terminal() {
+        let event = json!({ "type": "agent.message",
+                            "content": [{ "type": "text", "text": "\u{1b}[2Jx" }] });
+        assert_eq!(line(&event).unwrap(), "agent  \u{fffd}[2Jx");
+        assert_eq!(line(&json!({ "type": "span.model_request_start" })), None);
+    }
+}

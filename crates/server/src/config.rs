@@ -1,0 +1,325 @@
+//! The configuration: one TOML file, below the environment, below the flags.
+//!
+//! Read once at start. Unknown keys are refused by name; every key is described in
+//! `docs/CONFIGURATION.md`. Keys of providers are never in the file, only the names of the
+//! variables that hold them.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use posthouse_model::{
+    Catalog, Provider, Providers,
+    anthropic::{Anthropic, Credential, Settings},
+};
+use serde::Deserialize;
+
+use crate::Error;
+
+/// Where the server listens unless told otherwise.
+pub const DEFAULT_LISTEN: &str = "127.0.0.1:8787";
+
+/// How a variable of the environment is read.
+pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// What was said on the command line.
+#[derive(Debug, Clone, Default)]
+pub struct Flags {
+    /// `--listen`.
+    pub listen: Option<String>,
+    /// `--data`.
+    pub data: Option<PathBuf>,
+    /// `--config`.
+    pub config: Option<PathBuf>,
+}
+
+/// Everything that a server needs to know to start.
+#[derive(Clone)]
+pub struct Config {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// The data folder.
+    pub data: PathBuf,
+    /// What to write to standard error, in the language of `tracing`'s filters.
+    pub log: String,
+    /// `POSTHOUSE_API_KEY`.
+    pub api_key: Option<String>,
+    /// The models' providers.
+    pub providers: Providers,
+    /// Bounds on what one turn may do.
+    pub limits: Limits,
+    /// Whether sessions are worked on. The demo switches it off to show that it matters.
+    pub harness: bool,
+}
+
+/// Bounds on what one turn may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// How many model requests one turn may take.
+    pub model_requests_per_turn: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { model_requests_per_turn: 500 }
+    }
+}
+
+/// The file, as it is written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    listen: Option<String>,
+    data: Option<PathBuf>,
+    log: Option<String>,
+    limits: Limits,
+    providers: BTreeMap<String, ProviderEntry>,
+    models: toml::Table,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProviderEntry {
+    kind: Kind,
+    base_url: Option<String>,
+    api_key_env: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Kind {
+    Anthropic,
+}
+
+impl Config {
+    /// Puts file, environment and flags together.
+    ///
+    /// # Errors
+    /// [`Error::Config`] that names the key or variable, [`Error::ConfigFile`].
+    pub fn load(flags: &Flags, variables: Variables<'_>) -> Result<Self, Error> {
+        let variable = |name: &str| variables(name).filter(|value| !value.trim().is_empty());
+        let file = File::find(flags, &variable)?;
+        let listen = flags
+            .listen
+            .clone()
+            .or_else(|| variable("POSTHOUSE_LISTEN"))
+            .or_else(|| file.listen.clone())
+            .unwrap_or_else(|| DEFAULT_LISTEN.to_owned());
+        let listen: SocketAddr = listen.parse().map_err(|_| {
+            Error::Config(format!(
+                "listen: {listen:?} is no address; write it as {DEFAULT_LISTEN} or [::1]:8787"
+            ))
+        })?;
+        if file.limits.model_requests_per_turn == 0 {
+            return Err(Error::Config(
+                "limits.model_requests_per_turn: is 0; write at least 1".into(),
+            ));
+        }
+        Ok(Self {
+            listen,
+            data: file.data_folder(flags, &variable)?,
+            providers: file.providers(listen, &variable)?,
+            log: variable("POSTHOUSE_LOG")
+                .or(file.log)
+                .unwrap_or_else(|| "warn,posthouse=info".to_owned()),
+            api_key: variable("POSTHOUSE_API_KEY"),
+            limits: file.limits,
+            harness: true,
+        })
+    }
+
+    /// Where the data is, by the same rules and without looking at the rest.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn data_folder(flags: &Flags, variables: Variables<'_>) -> Result<PathBuf, Error> {
+        let variable = |name: &str| variables(name).filter(|value| !value.trim().is_empty());
+        File::find(flags, &variable)?.data_folder(flags, &variable)
+    }
+}
+
+impl File {
+    /// Reads the file that is named, or the one at the usual place if it is there.
+    fn find(flags: &Flags, variable: Variables<'_>) -> Result<Self, Error> {
+        let named =
+            flags.config.clone().or_else(|| variable("POSTHOUSE_CONFIG").map(PathBuf::from));
+        let usual = || {
+            let folder = folder_of(variable, "XDG_CONFIG_HOME", ".config")?;
+            Some(folder.join("config.toml")).filter(|path| path.exists())
+        };
+        let Some(path) = named.or_else(usual) else { return Ok(Self::default()) };
+        let text = std::fs::read_to_string(&path)
+            .map_err(|source| Error::ConfigFile { path: path.clone(), source })?;
+        Self::parse(&text, &path)
+    }
+
+    fn parse(text: &str, path: &Path) -> Result<Self, Error> {
+        toml::from_str(text).map_err(|error| {
+            Error::Config(format!("{}: {}", path.display(), error.to_string().trim()))
+        })
+    }
+
+    fn data_folder(&self, flags: &Flags, variable: Variables<'_>) -> Result<PathBuf, Error> {
+        flags
+            .data
+            .clone()
+            .or_else(|| variable("POSTHOUSE_DATA").map(PathBuf::from))
+            .or_else(|| self.data.clone())
+            .or_else(|| folder_of(variable, "XDG_DATA_HOME", ".local/share"))
+            .ok_or_else(|| {
+                Error::Config("data: neither XDG_DATA_HOME nor HOME is set; name a folder".into())
+            })
+    }
+
+    /// The providers of the file, and Anthropic itself when its variables are set.
+    fn providers(&self, listen: SocketAddr, variable: Variables<'_>) -> Result<Providers, Error> {
+        let mut providers: Vec<Arc<dyn Provider>> = Vec::new();
+        for (name, entry) in &self.providers {
+            let place = format!("providers.{name}");
+            let Kind::Anthropic = entry.kind;
+            let credential = match &entry.api_key_env {
+                Some(key) => Credential::choose(variable(key), None),
+                None => credential(variable),
+            };
+            let Some(credential) = credential else {
+                let key = entry.api_key_env.as_deref().unwrap_or("ANTHROPIC_API_KEY");
+                return Err(Error::Config(format!("{place}: the variable {key} is not set")));
+            };
+            let mut settings = Settings { name: name.clone(), ..Settings::new(credential) };
+            let base_url = entry.base_url.clone();
+            let inherited = || variable("ANTHROPIC_BASE_URL").filter(|_| name == "anthropic");
+            if let Some(base_url) = base_url.or_else(inherited) {
+                settings.base_url = base_url;
+            }
+            providers.push(build(settings, listen, &format!("{place}.base_url"))?);
+        }
+        if !self.providers.contains_key("anthropic")
+            && let Some(credential) = credential(variable)
+        {
+            let mut settings = Settings::new(credential);
+            if let Some(base_url) = variable("ANTHROPIC_BASE_URL") {
+                settings.base_url = base_url;
+            }
+            providers.push(build(settings, listen, "ANTHROPIC_BASE_URL")?);
+        }
+        Ok(Providers::new(providers, self.catalog()?))
+    }
+
+    fn catalog(&self) -> Result<Catalog, Error> {
+        if self.models.is_empty() {
+            return Ok(Catalog::built_in());
+        }
+        let mut table = toml::Table::new();
+        table.insert("models".into(), self.models.clone().into());
+        Catalog::with_overrides(&table.to_string())
+            .map_err(|error| Error::Config(format!("models: {error}")))
+    }
+}
+
+fn credential(variable: Variables<'_>) -> Option<Credential> {
+    Credential::choose(variable("ANTHROPIC_API_KEY"), variable("ANTHROPIC_AUTH_TOKEN"))
+}
+
+fn build(settings: Settings, listen: SocketAddr, place: &str) -> Result<Arc<dyn Provider>, Error> {
+    // Whoever points an SDK at this server has its address in the very same variable.
+    let bare = settings.base_url.trim_end_matches('/');
+    let authority = bare.split_once("://").map_or(bare, |(_, rest)| rest);
+    let own = [listen.to_string(), format!("localhost:{}", listen.port())];
+    if listen.port() != 0 && own.iter().any(|own| own == authority) {
+        return Err(Error::Config(format!(
+            "{place}: {} is this server itself; unset it or name the provider's address",
+            settings.base_url
+        )));
+    }
+    let provider =
+        Anthropic::new(settings).map_err(|error| Error::Config(format!("{place}: {error}")))?;
+    Ok(Arc::new(provider))
+}
+
+/// A folder of ours by the XDG base directory rules, which ignore relative paths.
+fn folder_of(variable: Variables<'_>, name: &str, below_home: &str) -> Option<PathBuf> {
+    let absolute = |path: String| Some(PathBuf::from(path)).filter(|path| path.is_absolute());
+    let base = variable(name)
+        .and_then(absolute)
+        .or_else(|| variable("HOME").and_then(absolute).map(|home| home.join(below_home)))?;
+    Some(base.join("posthouse"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str, variables: &[(&str, &str)]) -> Result<Config, String> {
+        let mut variables: BTreeMap<_, _> = variables.iter().copied().collect();
+        let folder = std::env::temp_dir().join(format!("posthouse-config-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let name = format!("{:x}.toml", text.len() * 31 + variables.len());
+        let path = folder.join(name);
+        std::fs::write(&path, text).unwrap();
+        variables.entry("HOME").or_insert("/home/somebody");
+        let read = |name: &str| variables.get(name).map(|value| (*value).to_owned());
+        let flags = Flags { config: Some(path), ..Flags::default() };
+        Config::load(&flags, &read).map_err(|error| error.with_causes())
+    }
+
+    #[test]
+    fn everything_has_a_default() {
+        let config = load("", &[]).unwrap();
+        assert_eq!(config.listen.to_string(), DEFAULT_LISTEN);
+        assert_eq!(config.data, Path::new("/home/somebody/.local/share/posthouse"));
+        assert_eq!(config.limits.model_requests_per_turn, 500);
+        assert!(config.providers.names().is_empty());
+    }
+
+    #[test]
+    fn flags_win_over_the_environment_and_that_over_the_file() {
+        let file = "listen = \"127.0.0.1:1\"\ndata = \"/file\"";
+        assert_eq!(load(file, &[]).unwrap().listen.port(), 1);
+        let with = load(file, &[("POSTHOUSE_LISTEN", "127.0.0.1:2"), ("POSTHOUSE_DATA", "/env")]);
+        let with = with.unwrap();
+        assert_eq!((with.listen.port(), with.data.as_path()), (2, Path::new("/env")));
+        let flags = Flags { listen: Some("127.0.0.1:3".into()), ..Flags::default() };
+        let read = |name: &str| {
+            [("POSTHOUSE_LISTEN", "127.0.0.1:2"), ("HOME", "/h"), ("XDG_DATA_HOME", "relative")]
+                .into_iter()
+                .find(|(key, _)| *key == name)
+                .map(|(_, value)| value.to_owned())
+        };
+        let config = Config::load(&flags, &read).unwrap();
+        assert_eq!(config.listen.port(), 3);
+        assert_eq!(config.data, Path::new("/h/.local/share/posthouse"));
+    }
+
+    #[test]
+    fn what_is_not_known_is_refused_by_name() {
+        for (text, name) in [
+            ("lisen = \"x\"", "lisen"),
+            ("[limits]\nturns = 1", "turns"),
+            ("[providers.a]\nkind = \"anthropic\"\ncolour = 1", "colour"),
+            ("[providers.a]\nkind = \"other\"", "other"),
+            ("[models.\"m\"]\ncolour = 1", "colour"),
+            ("listen = \"here\"", "listen"),
+            ("[limits]\nmodel_requests_per_turn = 0", "limits.model_requests_per_turn"),
+        ] {
+            let error = load(text, &[]).err().unwrap();
+            assert!(error.contains(name), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn providers_come_from_the_file_and_the_environment() {
+        let file = "[providers.mine]\nkind = \"anthropic\"\nbase_url = \"http://10.0.0.1\"\n\
+                    api_key_env = \"MINE\"";
+        let error = load(file, &[]).err().unwrap();
+        assert!(error.contains("providers.mine: the variable MINE is not set"), "{error}");
+        let config = load(file, &[("MINE", "k"), ("ANTHROPIC_AUTH_TOKEN", "t")]).unwrap();
+        assert_eq!(config.providers.names(), ["mine", "anthropic"]);
+        let itself = [("ANTHROPIC_API_KEY", "k"), ("ANTHROPIC_BASE_URL", "http://127.0.0.1:8787/")];
+        let error = load("", &itself).err().unwrap();
+        assert!(error.contains("ANTHROPIC_BASE_URL") && error.contains("itself"), "{error}");
+    }
+}

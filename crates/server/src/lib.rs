@@ -1,0 +1,18 @@
+//! The server: the public API, the command line, and what starts and stops them.
+//!
+//! The outermost room: nobody uses it but the binary and the tests. What a session is and how
+//! it goes on is known further in.
+
+pub mod api;
+pub mod cli;
+pub mod client;
+pub mod config;
+mod crash;
+pub mod demo;
+pub mod error;
+pub mod keys;
+pub mod local;
+pub mod rules;
+pub mod start;
+
+pub use error::Error;

@@ -1,0 +1,188 @@
+//! Starting and stopping a server.
+//!
+//! Start: key check → database and migrations → bind → keys → workers → listening. Stop: accept
+//! nothing more, tell streams to end, let workers finish within the grace, close the database.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::serve::ListenerExt as _;
+use posthouse_engine::{Chance, Clock, Engine, NoSandbox, Parts, sessions, step};
+use posthouse_store::{
+    Database, Durability, Log, Options,
+    answers::{self, Unwritten},
+};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::timeout};
+
+use crate::{
+    Error,
+    api::{self, App, Shared, call::now},
+    config::Config,
+    crash,
+    keys::{Keys, Opened},
+    local::LocalServer,
+    rules::ProviderRules,
+};
+
+/// How long a stop waits for what is under way.
+pub const GRACE: Duration = Duration::from_secs(10);
+
+/// How often what nobody needs any more is forgotten: answers that can't be given again, and
+/// states of sessions at rest.
+const SWEEP: Duration = Duration::from_secs(15);
+
+/// A server that listens.
+pub struct Running {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The same for clients on this machine, `http://127.0.0.1:8787`.
+    pub url: String,
+    /// The first API key, when it was made just now: the only time that it is known.
+    pub generated_key: Option<String>,
+    /// What its handlers share.
+    pub app: Shared,
+    local: LocalServer,
+    config: Config,
+    stop: watch::Sender<bool>,
+    serving: JoinHandle<std::io::Result<()>>,
+    sweeping: JoinHandle<()>,
+}
+
+/// Starts a server; it listens when this returns.
+///
+/// # Errors
+/// [`Error::OpenWithoutKey`], [`Error::Store`], [`Error::Bind`], [`Error::File`].
+pub async fn start(config: Config) -> Result<Running, Error> {
+    if !config.listen.ip().is_loopback() && config.api_key.is_none() {
+        return Err(Error::OpenWithoutKey(config.listen));
+    }
+    let database = Database::open(Options {
+        folder: config.data.clone(),
+        durability: Durability::Disk,
+        faults: crash::from_environment(),
+    })?;
+    let bind = |source| Error::Bind { address: config.listen, source };
+    let listener = TcpListener::bind(config.listen).await.map_err(bind)?;
+    let address = listener.local_addr().map_err(bind)?;
+    let Opened { keys, token, generated } =
+        Keys::open(&database, config.api_key.as_deref(), now()).await?;
+    let mut boot = [0; 16];
+    getrandom::fill(&mut boot).map_err(Error::Random)?;
+    let (stop, stopping) = watch::channel(false);
+    let boot = posthouse_store::record::hex(&boot);
+    let engine = Engine::new(Parts {
+        log: Log::new(database.clone(), Arc::new(sessions::fold_row)),
+        providers: config.providers.clone(),
+        hands: Arc::new(NoSandbox),
+        limits: step::Limits { requests_per_turn: config.limits.model_requests_per_turn },
+        clock: Clock::System,
+        chance: Chance::system(),
+        boot: boot.as_str().into(),
+        idle: !config.harness,
+    });
+    engine.take_over().await?;
+    let app = Arc::new(App {
+        rules: Arc::new(ProviderRules(config.providers.clone())),
+        engine: engine.clone(),
+        database: database.clone(),
+        keys,
+        boot,
+        unwritten: Unwritten::default(),
+        stopping: stopping.clone(),
+    });
+    let sweeping = spawn_sweep(database, engine, stopping.clone());
+    let url = format!("http://{}", reachable(address));
+    let local = LocalServer { url: url.clone(), token, pid: std::process::id() };
+    local.write(&config.data)?;
+    let serving = spawn_serve(listener, Arc::clone(&app), stopping);
+    Ok(Running {
+        address,
+        url,
+        generated_key: generated,
+        app,
+        local,
+        config,
+        stop,
+        serving,
+        sweeping,
+    })
+}
+
+impl Running {
+    /// The token of this start.
+    #[must_use]
+    pub fn token(&self) -> &str {
+        &self.local.token
+    }
+
+    /// The configuration that it was started with.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Stops; what is not done after `grace` is dropped and goes on after the next start.
+    pub async fn stop(mut self, grace: Duration) {
+        self.stop.send_replace(true);
+        self.app.engine.stop(grace).await;
+        if timeout(grace, &mut self.serving).await.is_err() {
+            self.serving.abort();
+        }
+        self.sweeping.abort();
+        self.local.remove(&self.config.data);
+        let app = Arc::clone(&self.app);
+        // Closing waits for the committer, which may still have a queue.
+        let _ = tokio::task::spawn_blocking(move || app.database.close()).await;
+    }
+}
+
+/// Ends when the server stops and the last connection is done.
+#[expect(clippy::disallowed_methods, reason = "ends with `stopping`; `Running::stop` waits for it")]
+fn spawn_serve(
+    listener: TcpListener,
+    app: Shared,
+    mut stopping: watch::Receiver<bool>,
+) -> JoinHandle<std::io::Result<()>> {
+    // Events are small and shall leave at once.
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "a connection can't be told not to wait");
+        }
+    });
+    tokio::spawn(async move {
+        axum::serve(listener, api::router(app))
+            .with_graceful_shutdown(async move {
+                // A sender that is gone has stopped, too.
+                let _ = stopping.wait_for(|stop| *stop).await;
+            })
+            .await
+    })
+}
+
+/// Ends when the server stops.
+#[expect(clippy::disallowed_methods, reason = "ends with `stopping`; `Running::stop` aborts it")]
+fn spawn_sweep(
+    database: Database,
+    engine: Engine,
+    mut stopping: watch::Receiver<bool>,
+) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        while timeout(SWEEP, stopping.wait_for(|stop| *stop)).await.is_err() {
+            engine.sweep();
+            let at = now();
+            let swept = database.write(move |connection| answers::prune(connection, at)).await;
+            if let Err(error) = swept {
+                tracing::warn!(%error, "old answers were not deleted");
+            }
+        }
+    })
+}
+
+/// An address that connects from this machine, for one that may stand for all of them.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address {
+        SocketAddr::V4(_) if address.ip().is_unspecified() => [127, 0, 0, 1].into(),
+        SocketAddr::V6(_) if address.ip().is_unspecified() => std::net::Ipv6Addr::LOCALHOST.into(),
+        _ => address.ip(),
+    };
+    SocketAddr::new(ip, address.port())
+}

@@ -1,0 +1,11 @@
+//! Stories over HTTP against the real router, on loopback and with a database of their own.
+
+mod agents;
+mod app;
+mod auth;
+mod command_line;
+mod demo;
+mod environments;
+mod errors;
+mod retries;
+mod start;

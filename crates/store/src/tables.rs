@@ -1,0 +1,13 @@
+//! Plain rows beside the log: agents, environments, API keys.
+
+pub mod agents;
+pub mod environments;
+pub mod keys;
+
+/// What the functions in here work on; [`crate::Database`] hands it out.
+pub use rusqlite::Connection;
+
+/// A number of rows as SQL takes it.
+fn rows(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,4 @@
+//! Tests of the store, and of rules that its source must keep.
+
+mod contract;
+mod source;
