@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Generator, Iterator
@@ -83,7 +84,8 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     finally:
         signal.alarm(0)
     if problems:
-        shown = "\n".join(dict.fromkeys(problems))
+        # The same problem with each entry of a list is one line.
+        shown = "\n".join(dict.fromkeys(re.sub(r"\[\d+\]", "[…]", one) for one in problems))
         pytest.fail(f"{len(problems)} things are not as they have to be:\n{shown}", pytrace=False)
     return result
 

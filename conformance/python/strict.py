@@ -52,6 +52,9 @@ MAY_BE_ABSENT: dict[str, set[str]] = {
     "BetaManagedAgentsDocumentBlock": {"context", "title"},
 }
 
+# Fields that the hosted service was seen to send and that the SDK's types lack.
+UNKNOWN_TO_THE_SDK: dict[str, set[str]] = {"BetaEnvironment": {"state"}}
+
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 IDENTIFIER = re.compile(r"[a-z]+_[0-9A-Za-z]{24,26}")
 ID_PREFIXES: dict[str, str] = {
@@ -249,7 +252,7 @@ def _check_model(value: Any, model: Any, path: str) -> list[str]:
         problems += [
             f"{path}.{key}: unknown field; {name} has none of that name"
             for key in value
-            if key not in known and key != EXTENSION_FIELD
+            if key not in {*known, EXTENSION_FIELD, *UNKNOWN_TO_THE_SDK.get(name, ())}
         ]
     may_be_absent = MAY_BE_ABSENT.get(name, set())
     for key, annotation in known.items():

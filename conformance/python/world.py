@@ -79,7 +79,7 @@ class Program:
         for raw in self.process.stdout:
             line = raw.decode("utf-8", "replace")
             self._lines.append(line.rstrip())
-            found = re.search(r"listening on (http://[0-9.:]+)", line)
+            found = re.search(r"listen(?:ing|s) on (http://[0-9.:]+)", line)
             if found and self._url is None:
                 self._url = found[1]
                 self._said.set()
@@ -165,7 +165,11 @@ class World:
         self.recorder = Recorder()
         self._closers: list[Callable[[], None]] = []
         self._environment_id: str | None = None
-        self._program = self._start("127.0.0.1:0")
+        try:
+            self._program = self._start("127.0.0.1:0")
+        except BaseException:
+            self.model.stop()
+            raise
         self.url = self._program.url
         self._own = self.raw()
         self._plain = self.client()

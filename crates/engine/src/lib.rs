@@ -25,3 +25,6 @@ pub mod view;
 pub use clock::{Chance, Clock};
 pub use engine::{Engine, Parts};
 pub use tools::{Hands, NoSandbox, ToolCall, ToolFuture, ToolOutcome};
+
+#[cfg(test)]
+mod simulation;

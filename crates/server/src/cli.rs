@@ -71,7 +71,11 @@ pub fn run() -> ExitCode {
     let outcome = runtime.block_on(async {
         match arguments.command {
             Command::Serve(arguments) => serve(arguments).await,
-            Command::Demo(arguments) => demo::run(arguments.without).await,
+            Command::Demo(arguments) => {
+                let filter = variable("POSTHOUSE_LOG").unwrap_or_else(|| "error".to_owned());
+                tell_to_standard_error(&filter)?;
+                demo::run(arguments.without).await
+            }
             Command::Sessions(arguments) => sessions::run(arguments).await,
         }
     });

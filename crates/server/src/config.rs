@@ -255,10 +255,8 @@ mod tests {
 
     fn load(text: &str, variables: &[(&str, &str)]) -> Result<Config, String> {
         let mut variables: BTreeMap<_, _> = variables.iter().copied().collect();
-        let folder = std::env::temp_dir().join(format!("posthouse-config-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let name = format!("{:x}.toml", text.len() * 31 + variables.len());
-        let path = folder.join(name);
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("config.toml");
         std::fs::write(&path, text).unwrap();
         variables.entry("HOME").or_insert("/home/somebody");
         let read = |name: &str| variables.get(name).map(|value| (*value).to_owned());

@@ -52,7 +52,8 @@ pub struct Options {
 type Done = Box<dyn FnOnce(Result<(), Arc<Error>>) + Send>;
 type Job = Box<dyn FnOnce(&Connection) -> (bool, Done) + Send>;
 
-/// An open database; clones share it. The folder stays locked until the last clone is gone.
+/// An open database; clones share it. The folder stays locked until it is closed or the
+/// last clone is gone.
 #[derive(Clone)]
 pub struct Database {
     inner: Arc<Inner>,
@@ -64,7 +65,7 @@ struct Inner {
     readers: Mutex<Vec<Connection>>,
     file: PathBuf,
     faults: Faults,
-    _lock: File,
+    lock: Mutex<Option<File>>,
 }
 
 impl Database {
@@ -102,7 +103,7 @@ impl Database {
                 readers: Mutex::new(Vec::new()),
                 file,
                 faults,
-                _lock: lock,
+                lock: Mutex::new(Some(lock)),
             }),
         })
     }
@@ -210,7 +211,8 @@ impl Database {
             .unwrap_or_else(|_| Err(E::from(Error::Closed)))
     }
 
-    /// Writes what is queued, then closes. Later writes fail with [`Error::Closed`].
+    /// Writes what is queued, then closes and gives the folder free. Later writes fail with
+    /// [`Error::Closed`].
     pub fn close(&self) {
         drop(self.inner.queue.lock().unwrap_or_else(PoisonError::into_inner).take());
         let committer =
@@ -219,6 +221,7 @@ impl Database {
             // A committer that panicked has said so itself.
             let _ = committer.join();
         }
+        drop(self.inner.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }
 

@@ -17,6 +17,9 @@ use crate::{
 /// How long a cut stream may stay away.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long to wait before a stream is opened again.
+const PAUSE: Duration = Duration::from_millis(500);
+
 /// `posthouse sessions …`.
 #[derive(Debug, Args)]
 pub(super) struct SessionsArguments {
@@ -65,25 +68,43 @@ enum Command {
     },
 }
 
+/// Where the server is.
+enum Place {
+    /// It works on a data folder of this machine, and may come back elsewhere after a restart.
+    Folder(PathBuf),
+    /// It has an address and a key.
+    Address { url: String, key: String },
+}
+
+impl Place {
+    fn client(&self) -> Result<Client, Error> {
+        match self {
+            Self::Folder(data) => Client::local(data),
+            Self::Address { url, key } => Client::new(url, key),
+        }
+    }
+}
+
 /// Runs what was typed.
 pub(super) async fn run(arguments: SessionsArguments) -> Result<(), Error> {
-    let client = match arguments.url {
+    let place = match arguments.url {
         Some(url) => {
             let key = variable("POSTHOUSE_API_KEY").ok_or_else(|| {
                 Error::Config("--url: needs the server's key in POSTHOUSE_API_KEY".into())
             })?;
-            Client::new(url, key)?
+            Place::Address { url, key }
         }
         None => {
             let flags = Flags { data: arguments.data, ..Flags::default() };
-            Client::local(&Config::data_folder(&flags, &variable)?)?
+            Place::Folder(Config::data_folder(&flags, &variable)?)
         }
     };
+    let client = place.client()?;
     let json = arguments.json;
     match arguments.command {
         Command::List => list(&client, json).await,
         Command::Show { id } => show(&client, &id, json).await,
-        Command::Follow { id } => follow(&client, &id, json).await,
+        Command::Follow { id } => follow(&place, &id, json).await,
         Command::Send { id, text } => {
             let content = json!([{ "type": "text", "text": text }]);
             send(&client, &id, json!({ "type": "user.message", "content": content })).await
@@ -157,40 +178,42 @@ async fn send(client: &Client, id: &str, event: Value) -> Result<(), Error> {
     Ok(())
 }
 
-/// Follows a session until it is over, across cuts of the connection.
-async fn follow(client: &Client, id: &str, json: bool) -> Result<(), Error> {
+/// Follows a session until it is over, across cuts of the connection and restarts of the server.
+async fn follow(place: &Place, id: &str, json: bool) -> Result<(), Error> {
     let deltas = if json { "" } else { "?event_deltas[]=agent.message" };
     let path = format!("/v1/sessions/{id}/events/stream{deltas}");
     let mut last: Option<String> = None;
     let mut shown = Shown::default();
-    let mut since = Instant::now();
+    let mut opened: Option<Instant> = None;
     loop {
-        match client.stream(&path, last.as_deref()).await {
-            Ok(mut events) => {
-                since = Instant::now();
+        let stream = match place.client() {
+            Ok(client) => client.stream(&path, last.as_deref()).await,
+            Err(error) => Err(error),
+        };
+        match (stream, opened) {
+            (Ok(mut events), _) => {
                 while let Some(frame) = events.next().await? {
                     if frame.id.is_some() {
                         last = frame.id;
                     }
-                    let text =
-                        if json { format!("{}\n", frame.event) } else { shown.next(&frame.event) };
-                    say(&text);
-                    if ["session.deleted", "session.status_terminated"]
-                        .iter()
-                        .any(|end| frame.event["type"] == *end)
-                    {
+                    say(&if json {
+                        format!("{}\n", frame.event)
+                    } else {
+                        shown.next(&frame.event)
+                    });
+                    let kind = frame.event["type"].as_str();
+                    if let Some("session.deleted" | "session.status_terminated") = kind {
                         return Ok(());
                     }
                 }
                 say(&shown.close());
+                opened = Some(Instant::now());
             }
-            // Nothing was seen yet: there is nothing to go on with.
-            Err(error) if last.is_none() => return Err(error),
-            Err(error @ Error::Refused { status: 400..500, .. }) => return Err(error),
-            Err(error) if since.elapsed() > PATIENCE => return Err(error),
-            Err(_) => {}
+            (Err(error @ Error::Refused { status: 400..500, .. }), _) => return Err(error),
+            (Err(_), Some(since)) if since.elapsed() < PATIENCE => {}
+            (Err(error), _) => return Err(error),
         }
-        sleep(Duration::from_millis(500)).await;
+        sleep(PAUSE).await;
     }
 }
 

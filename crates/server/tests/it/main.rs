@@ -1,5 +1,7 @@
 //! Stories over HTTP against the real router, on loopback and with a database of their own.
 
+#![expect(clippy::unwrap_used, reason = "a test that fails here says where")]
+
 mod agents;
 mod app;
 mod auth;

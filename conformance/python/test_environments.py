@@ -1,0 +1,186 @@
+"""Environments: made, read, changed, listed, archived, deleted."""
+
+from __future__ import annotations
+
+import anthropic
+import pytest
+
+from world import World
+
+CLOUD = {
+    "type": "cloud",
+    "networking": {"type": "unrestricted"},
+    "packages": {
+        "type": "packages",
+        **{name: [] for name in ("apt", "cargo", "gem", "go", "npm", "pip")},
+    },
+}
+LIMITED = {
+    **CLOUD,
+    "networking": {
+        "type": "limited",
+        "allowed_hosts": [],
+        "allow_mcp_servers": False,
+        "allow_package_managers": False,
+    },
+}
+
+
+def test_a_bare_environment_is_shown_in_full(client: anthropic.Anthropic) -> None:
+    environment = client.beta.environments.create(name="bare")
+    shown = environment.to_dict(mode="json")
+    for name in ("id", "created_at", "updated_at"):
+        del shown[name]
+    assert shown == {
+        "type": "environment",
+        "name": "bare",
+        "description": None,
+        "config": CLOUD,
+        "metadata": {},
+        "scope": "organization",
+        "archived_at": None,
+    }
+    assert client.beta.environments.retrieve(environment.id) == environment
+
+
+@pytest.mark.parametrize(
+    ("config", "shown"),
+    [
+        (None, CLOUD),
+        ({"type": "cloud"}, CLOUD),
+        ({"type": "cloud", "networking": None, "packages": None}, CLOUD),
+        ({"type": "cloud", "networking": {"type": "limited"}}, LIMITED),
+        ({"type": "cloud", "networking": {"type": "limited", "allowed_hosts": []}}, LIMITED),
+        ({"type": "cloud", "packages": {"pip": [], "npm": None}}, CLOUD),
+        (CLOUD, CLOUD),
+        (LIMITED, LIMITED),
+    ],
+)
+def test_configurations_are_written_out(
+    client: anthropic.Anthropic, config: dict[str, object] | None, shown: dict[str, object]
+) -> None:
+    made = client.beta.environments.create(name="config", config=config)  # type: ignore[arg-type]
+    assert made.to_dict(mode="json")["config"] == shown
+    assert client.beta.environments.retrieve(made.id) == made
+
+
+def test_changes(client: anthropic.Anthropic) -> None:
+    made = client.beta.environments.create(
+        name="a", description="b", metadata={"a": "1", "b": "2", "c": "3"}
+    )
+    changed = client.beta.environments.update(
+        made.id,
+        name="n",
+        description="",
+        metadata={"a": None, "b": "", "d": "4"},  # type: ignore[dict-item]
+        config={"type": "cloud", "networking": {"type": "limited"}},
+    )
+    assert (changed.name, changed.description) == ("n", "")
+    assert changed.metadata == {"c": "3", "d": "4"}
+    assert changed.to_dict(mode="json")["config"] == LIMITED
+    assert changed.created_at == made.created_at and changed.updated_at > made.updated_at
+    cleared = client.beta.environments.update(made.id, description=None)
+    assert cleared.description is None
+    assert cleared.to_dict(mode="json")["config"] == LIMITED
+    kept = client.beta.environments.update(made.id, config={"type": "cloud"})
+    assert kept.to_dict(mode="json")["config"] == LIMITED
+    assert client.beta.environments.retrieve(made.id) == kept
+
+
+def test_archive(world: World, client: anthropic.Anthropic) -> None:
+    made = client.beta.environments.create(name="old")
+    agent = world.agent()
+    session = client.beta.sessions.create(agent=agent, environment_id=made.id)
+    archived = client.beta.environments.archive(made.id)
+    assert archived.archived_at is not None
+    assert client.beta.environments.archive(made.id) == archived
+    assert client.beta.environments.retrieve(made.id) == archived
+    assert made.id not in [one.id for one in client.beta.environments.list()]
+    assert made.id in [one.id for one in client.beta.environments.list(include_archived=True)]
+    assert client.beta.sessions.retrieve(session.id).environment_id == made.id
+    with pytest.raises(anthropic.BadRequestError) as caught:
+        client.beta.environments.update(made.id, name="new")
+    assert caught.value.error_code == "environment_archived"
+    with pytest.raises(anthropic.BadRequestError) as caught:
+        client.beta.sessions.create(agent=agent, environment_id=made.id)
+    assert caught.value.api_message == f"Environment {made.id} is archived."
+
+
+def test_delete_works_although_sessions_refer_to_it(
+    world: World, client: anthropic.Anthropic
+) -> None:
+    made = client.beta.environments.create(name="doomed")
+    session = client.beta.sessions.create(agent=world.agent(), environment_id=made.id)
+    deleted = client.beta.environments.delete(made.id)
+    assert (deleted.id, deleted.type) == (made.id, "environment_deleted")
+    with pytest.raises(anthropic.NotFoundError):
+        client.beta.environments.retrieve(made.id)
+    with pytest.raises(anthropic.NotFoundError):
+        client.beta.environments.delete(made.id)
+    assert client.beta.sessions.retrieve(session.id).environment_id == made.id
+
+
+def test_names_may_repeat_and_the_newest_is_first(client: anthropic.Anthropic) -> None:
+    made = [client.beta.environments.create(name="twin").id for _ in range(3)]
+    assert [one.id for one in client.beta.environments.list()][:3] == made[::-1]
+
+
+@pytest.mark.parametrize(
+    ("fields", "path"),
+    [
+        ({"name": ""}, "name"),
+        ({"name": "x" * 257}, "name"),
+        ({"description": "x" * 1025}, "description"),
+        ({"scope": "account"}, "scope"),
+        ({"config": {"type": "self_hosted"}}, "config.type"),
+        ({"config": {"type": "cloud", "packages": {"pip": ["pandas"]}}}, "config.packages.pip"),
+        (
+            {"config": {"type": "cloud", "networking": {"type": "limited", "allowed_hosts": ["a.b"]}}},
+            "config.networking.allowed_hosts",
+        ),
+        (
+            {
+                "config": {
+                    "type": "cloud",
+                    "networking": {"type": "limited", "allow_mcp_servers": True},
+                }
+            },
+            "config.networking.allow_mcp_servers",
+        ),
+        (
+            {
+                "config": {
+                    "type": "cloud",
+                    "networking": {"type": "unrestricted", "allow_mcp_servers": False},
+                }
+            },
+            "config.networking.allow_mcp_servers",
+        ),
+        ({"config": {"type": "cloud", "image": "debian"}}, "config.image"),
+    ],
+)
+def test_what_can_not_be_honoured_is_refused_by_name(
+    client: anthropic.Anthropic, fields: dict[str, object], path: str
+) -> None:
+    before = [one.id for one in client.beta.environments.list()]
+    with pytest.raises(anthropic.BadRequestError) as caught:
+        client.beta.environments.create(**{"name": "x", **fields})  # type: ignore[arg-type]
+    assert path in str(caught.value.api_message)
+    assert [one.id for one in client.beta.environments.list()] == before
+
+
+def test_the_type_of_a_configuration_stays(client: anthropic.Anthropic) -> None:
+    made = client.beta.environments.create(name="cloud")
+    with pytest.raises(anthropic.BadRequestError) as caught:
+        client.beta.environments.update(made.id, config={"type": "self_hosted"})
+    assert caught.value.error_code == "invalid_config_type_change"
+
+
+@pytest.mark.anyio
+async def test_the_asynchronous_client_does_the_same(
+    async_client: anthropic.AsyncAnthropic,
+) -> None:
+    made = await async_client.beta.environments.create(name="async")
+    changed = await async_client.beta.environments.update(made.id, name="changed")
+    assert await async_client.beta.environments.retrieve(made.id) == changed
+    assert (await async_client.beta.environments.delete(made.id)).type == "environment_deleted"

@@ -1,0 +1,579 @@
+//! Crashes by the thousand: the real harness on a real log, with a scripted model, scripted
+//! hands and a client that keeps every acknowledgement. Each seed kills the engine at points
+//! of its choosing, starts it again on the same log, and compares at the end.
+//!
+//! `POSTHOUSE_SEEDS=N` runs N seeds, `POSTHOUSE_SEED=S` the one seed S.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use futures_util::stream;
+use posthouse_model::{
+    Block, BlockKind, Body, Catalog, Event, Failure, FailureKind, Item, ModelStream, Provider,
+    Providers, Request, Response, Stop, Usage, View,
+};
+use posthouse_protocol::{
+    ApiError, Fields, Micros,
+    agent::{self, ModelRules},
+    event::{ClientEvent, kind as wire},
+};
+use posthouse_store::{
+    Crash, Database, Durability, Error, Faults, InputError, Log, Options, Record,
+    log::{Input, NewSession, Range},
+};
+use serde_json::{Value, json, value::to_raw_value};
+
+use crate::{
+    Chance, Clock, Engine, Hands, Parts, ToolCall, ToolFuture, ToolOutcome,
+    input::{self, Known},
+    line::Scribe,
+    own::{self, InputTaken, SessionOpened},
+    sessions,
+    state::State,
+    step::Limits,
+    summary::{Awaits, Status, Summary},
+    tools::UNKNOWN_OUTCOME,
+};
+
+const SESSION: &str = "sesn_simulated";
+const SEEDS: u64 = 600;
+/// How long one seed may take before it counts as stuck.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+#[test]
+fn nothing_acknowledged_is_lost_or_doubled() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let seeds = match number("POSTHOUSE_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("POSTHOUSE_SEEDS").unwrap_or(SEEDS),
+    };
+    let (began, count) = (Instant::now(), seeds.end - seeds.start);
+    let crashes = AtomicU64::new(0);
+    let next = AtomicU64::new(seeds.start);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let runtime =
+                    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds.end {
+                        return;
+                    }
+                    let run = runtime.block_on(simulate(seed));
+                    crashes.fetch_add(run, Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    let (took, crashes) = (began.elapsed(), crashes.into_inner());
+    let rate = count * 60_000 / u64::try_from(took.as_millis()).unwrap().max(1);
+    println!("{count} seeds, {crashes} crashes, {rate} seeds a minute");
+    assert!(count < 50 || crashes > count / 4, "only {crashes} crashes in {count} seeds");
+}
+
+/// Lives one session through its crashes; returns how many there were.
+async fn simulate(seed: u64) -> u64 {
+    let folder = tempfile::tempdir_in(scratch()).unwrap();
+    let dice = Dice::new(seed);
+    let world = Arc::new(World { dice: dice.clone(), ..World::default() });
+    let mut witness = Witness::new(dice.clone());
+    let lives = 1 + dice.below(4);
+    for life in 0..lives {
+        let last = life + 1 == lives;
+        // The last life meets no fault, so that everything can come to its end.
+        let deadly = if last { u64::MAX } else { 1 + dice.below(60) };
+        let dead = Arc::new(AtomicBool::new(false));
+        let engine = start(folder.path(), life, &world, deadly, &dead).await;
+        if engine.take_over().await.is_ok() {
+            witness.live(&engine, &dead, last, seed).await;
+        }
+        engine.abandon();
+        engine.log().database().close();
+    }
+    let log = open(folder.path(), Faults::default()).unwrap();
+    check(&log, &witness, &world, seed).await;
+    lives - 1
+}
+
+fn scratch() -> std::path::PathBuf {
+    let memory = std::path::Path::new("/dev/shm");
+    if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() }
+}
+
+fn open(folder: &std::path::Path, faults: Faults) -> Result<Log, Error> {
+    let folder = folder.to_owned();
+    let database = Database::open(Options { folder, durability: Durability::None, faults })?;
+    Ok(Log::new(database, Arc::new(sessions::fold_row)))
+}
+
+async fn start(
+    folder: &std::path::Path,
+    life: u64,
+    world: &Arc<World>,
+    deadly: u64,
+    dead: &Arc<AtomicBool>,
+) -> Engine {
+    let (passed, dying) = (AtomicU64::new(0), Arc::clone(dead));
+    let faults = Faults::new(move |point| {
+        if passed.fetch_add(1, Ordering::Relaxed) + 1 >= deadly {
+            dying.store(true, Ordering::Relaxed);
+        }
+        // The dead do nothing more, wherever they are.
+        if dying.load(Ordering::Relaxed) { Err(Crash(point)) } else { Ok(()) }
+    });
+    let provider: Arc<dyn Provider> = Arc::new(Scripted(Arc::clone(world)));
+    let dice = world.dice.clone();
+    Engine::new(Parts {
+        log: open(folder, faults).unwrap(),
+        providers: Providers::new(vec![provider], Catalog::built_in()),
+        hands: Arc::new(ScriptedHands(Arc::clone(world))),
+        limits: Limits { requests_per_turn: 40 },
+        clock: Clock::System,
+        chance: Chance::new(move || dice.bytes()),
+        boot: format!("life_{life}").into(),
+        idle: false,
+    })
+}
+
+/// What outlives every crash because it is outside: the model, the tools' own journal.
+#[derive(Default)]
+struct World {
+    dice: Dice,
+    journal: Mutex<HashMap<Arc<str>, ToolOutcome>>,
+    executed: Mutex<HashMap<Arc<str>, u32>>,
+    answers: AtomicU64,
+}
+
+/// A model that answers by dice. It checks each conversation it is sent.
+struct Scripted(Arc<World>);
+
+impl Provider for Scripted {
+    fn name(&self) -> &str {
+        "sim"
+    }
+
+    fn claims(&self, _model: &str) -> bool {
+        true
+    }
+
+    fn render(&self, request: &Request) -> Body {
+        check_conversation(&request.items);
+        Body(format!("{} items", request.items.len()).into())
+    }
+
+    fn stream(&self, _body: Body) -> ModelStream {
+        let answers = self.0.answers.fetch_add(1, Ordering::Relaxed);
+        Box::pin(stream::iter(answer(&self.0.dice, answers)))
+    }
+}
+
+/// Every call is answered right behind its response, and every result answers a call.
+fn check_conversation(items: &[Item]) {
+    let mut open: Vec<String> = Vec::new();
+    for item in items {
+        match item {
+            Item::Assistant { blocks, .. } => {
+                assert!(open.is_empty(), "calls {open:?} have no result");
+                for block in blocks.iter() {
+                    let block: Value = serde_json::from_str(block.get()).unwrap();
+                    if block["type"] == "tool_use" {
+                        open.push(block["id"].as_str().unwrap().to_owned());
+                    }
+                }
+            }
+            Item::ToolResults(results) => {
+                let answered: Vec<_> = results.iter().map(|one| one.call_id.clone()).collect();
+                assert_eq!(answered, open, "results stand in call order, each call has one");
+                open.clear();
+            }
+            Item::User(_) | Item::System(_) => {
+                assert!(open.is_empty(), "input stands between calls {open:?} and their results");
+            }
+        }
+    }
+    assert!(open.is_empty(), "calls {open:?} have no result");
+    assert!(!matches!(items.last(), Some(Item::Assistant { .. }) | None), "nothing to answer");
+}
+
+fn answer(dice: &Dice, count: u64) -> Vec<Event> {
+    // After a while a model that always answers lets every session come to its end.
+    let kind = if count > 25 { 0 } else { dice.below(12) };
+    let text = |text: &str| Block {
+        native: to_raw_value(&json!({ "type": "text", "text": text })).unwrap(),
+        view: View::Text(text.to_owned()),
+    };
+    let usage = Usage { input_tokens: 10, output_tokens: 5, ..Usage::default() };
+    let begun = || {
+        vec![
+            Event::Started { index: 0, kind: BlockKind::Text },
+            Event::Text { index: 0, text: "so".to_owned() },
+            Event::Usage(usage),
+        ]
+    };
+    let ended = |blocks, stop| {
+        let mut events = begun();
+        events.push(Event::Ended(Response { blocks, stop, usage, served: None }));
+        events
+    };
+    let failed = |kind| {
+        let failure = Failure {
+            kind,
+            message: "The model is not well.".to_owned(),
+            retry_after: Some(Duration::from_millis(1)),
+            usage,
+        };
+        let mut events = begun();
+        events.push(Event::Failed(failure));
+        events
+    };
+    match kind {
+        0..=2 => ended(vec![text("so be it")], Stop::EndTurn),
+        3..=7 => {
+            let mut blocks = vec![text("let me see")];
+            for _ in 0..=dice.below(3) {
+                let name = ["bash", "read", "write", "weather", "unknown"][dice.index(5)];
+                let id = format!("toolu_{}", dice.next());
+                blocks.push(Block {
+                    native: to_raw_value(
+                        &json!({ "type": "tool_use", "id": id, "name": name, "input": {} }),
+                    )
+                    .unwrap(),
+                    view: View::ToolUse {
+                        call_id: id,
+                        name: name.to_owned(),
+                        input: Some(to_raw_value(&json!({})).unwrap()),
+                    },
+                });
+            }
+            ended(blocks, Stop::ToolUse)
+        }
+        8 | 9 => failed(FailureKind::Transient),
+        10 => failed(FailureKind::Hopeless),
+        _ => {
+            let stop = Stop::Refusal { category: None, explanation: None };
+            ended(vec![text("no")], stop)
+        }
+    }
+}
+
+/// Tools with a journal that outlives the server.
+struct ScriptedHands(Arc<World>);
+
+impl Hands for ScriptedHands {
+    fn call(&self, call: ToolCall) -> ToolFuture {
+        let world = Arc::clone(&self.0);
+        Box::pin(async move {
+            *world.executed.lock().unwrap().entry(Arc::clone(&call.call)).or_default() += 1;
+            for _ in 0..world.dice.below(4) {
+                tokio::task::yield_now().await;
+            }
+            let outcome = ToolOutcome::text("done");
+            if world.dice.below(2) == 0 {
+                world.journal.lock().unwrap().insert(call.call, outcome.clone());
+            }
+            outcome
+        })
+    }
+
+    fn recover(&self, call: ToolCall) -> ToolFuture {
+        let known = self.0.journal.lock().unwrap().get(&call.call).cloned();
+        Box::pin(async move { known.unwrap_or_else(|| ToolOutcome::error(UNKNOWN_OUTCOME)) })
+    }
+}
+
+/// A client that remembers what it was told.
+struct Witness {
+    dice: Dice,
+    opened: bool,
+    messages: u64,
+    acknowledged: Vec<String>,
+}
+
+impl Witness {
+    fn new(dice: Dice) -> Self {
+        Self { dice, opened: false, messages: 0, acknowledged: Vec::new() }
+    }
+
+    /// Talks until the engine is dead, or, in the last life, until everything is at rest.
+    async fn live(&mut self, engine: &Engine, dead: &AtomicBool, last: bool, seed: u64) {
+        let began = Instant::now();
+        while !dead.load(Ordering::Relaxed) {
+            assert!(began.elapsed() < PATIENCE, "seed {seed} is stuck");
+            if !self.opened {
+                self.opened = self.open(engine).await;
+                continue;
+            }
+            let Ok(Some(row)) = engine.log().row(SESSION) else { continue };
+            let summary = sessions::read_summary(&row.fold).unwrap();
+            let talks = self.messages < 6;
+            match self.dice.below(8) {
+                0 | 1 if talks => self.say(engine, &summary).await,
+                2 if talks && self.dice.below(3) == 0 => {
+                    self.send(engine, vec![ClientEvent::Interrupt { thread: None }]).await;
+                }
+                3..=5 => self.reply(engine, &summary).await,
+                _ => {}
+            }
+            let rested = summary.status == Status::Idle && summary.unanswered().next().is_none();
+            if rested && !talks && summary.waiting.is_empty() && engine.busy() == 0 && last {
+                return;
+            }
+            if rested && !talks && !last && engine.busy() == 0 {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn open(&self, engine: &Engine) -> bool {
+        if engine.log().row(SESSION).is_ok_and(|row| row.is_some()) {
+            return true;
+        }
+        let dice = self.dice.clone();
+        let opened = SessionOpened {
+            session: SESSION.to_owned(),
+            thread: "sthr_primary".into(),
+            agent: agent().snapshot(),
+            environment: "env_1".to_owned(),
+            config: to_raw_value(&json!({})).unwrap(),
+            title: None,
+            metadata: Default::default(),
+        };
+        let at = engine.clock().now();
+        let (drafts, _) = sessions::open(&opened, Vec::new(), at, &mut || dice.bytes()).unwrap();
+        let new = NewSession {
+            id: SESSION.to_owned(),
+            workspace: "w".to_owned(),
+            agent: ("agent_1".to_owned(), 1),
+            environment: "env_1".to_owned(),
+            at,
+        };
+        let created = engine.log().create(new, drafts, None, None, |_, _| Ok(String::new())).await;
+        created.is_ok()
+    }
+
+    async fn say(&mut self, engine: &Engine, summary: &Summary) {
+        if summary.status == Status::Idle && summary.unanswered().next().is_some() {
+            return;
+        }
+        self.messages += 1;
+        let content = json!([{ "type": "text", "text": format!("message {}", self.messages) }]);
+        self.send(engine, vec![ClientEvent::Message { content }]).await;
+    }
+
+    /// Answers one of the open calls, or all of them.
+    async fn reply(&mut self, engine: &Engine, summary: &Summary) {
+        let all = self.dice.below(2) == 0;
+        let events: Vec<_> = summary
+            .unanswered()
+            .take(if all { usize::MAX } else { 1 })
+            .map(|open| match open.awaits {
+                Awaits::Confirmation => ClientEvent::Confirmation {
+                    call: open.id.to_string(),
+                    allow: self.dice.below(2) == 0,
+                    deny_message: None,
+                },
+                Awaits::Result => ClientEvent::CustomToolResult {
+                    call: open.id.to_string(),
+                    content: json!([{ "type": "text", "text": "sunny" }]),
+                    is_error: false,
+                },
+            })
+            .collect();
+        if !events.is_empty() {
+            self.send(engine, events).await;
+        }
+    }
+
+    async fn send(&mut self, engine: &Engine, events: Vec<ClientEvent>) {
+        let (dice, now) = (self.dice.clone(), engine.clock().now());
+        let woken = Arc::new(AtomicBool::new(false));
+        let (wakes, boot) = (Arc::clone(&woken), engine.boot().to_string());
+        let sent = engine.log().append_input(SESSION, now, None, move |glance| {
+            let summary = sessions::read_summary(&glance.row.fold).unwrap();
+            let scribe = Scribe { now, random: &mut || dice.bytes() };
+            let accepted = input::accept(summary, events, &Known::new(), glance.stamp, scribe)?;
+            wakes.store(accepted.wakes, Ordering::Relaxed);
+            let stored: Vec<_> = accepted
+                .drafts
+                .iter()
+                .filter(|draft| draft.kind.starts_with("user."))
+                .map(|draft| id_of(&draft.payload))
+                .collect();
+            Ok::<_, ApiError>(Input {
+                drafts: accepted.drafts,
+                answer: stored.join(" "),
+                claim: accepted.wakes.then_some(boot),
+            })
+        });
+        match sent.await {
+            Ok(answered) => {
+                self.acknowledged.extend(answered.answer.split_whitespace().map(str::to_owned));
+                if woken.load(Ordering::Relaxed) {
+                    engine.wake(SESSION);
+                }
+            }
+            // The session has moved on since the witness looked.
+            Err(InputError::Refused(_)) | Err(InputError::Missing) => {}
+            // No acknowledgement: it may be in the log or not.
+            Err(InputError::Store(_)) => {}
+        }
+    }
+}
+
+/// Compares the log with what the witness was told and what the world has seen.
+async fn check(log: &Log, witness: &Witness, world: &World, seed: u64) {
+    let row = log.row(SESSION).unwrap().unwrap();
+    assert_eq!(log.verify(row.number).await.unwrap(), None, "seed {seed}: the chain is broken");
+    let records = log.read(row.number, &Range::after(0)).unwrap();
+    let state = State::fold(&records).unwrap();
+    let summary = sessions::read_summary(&row.fold).unwrap();
+    assert_eq!(state.summary, summary, "seed {seed}: the row is no fold over the log");
+    assert_eq!(summary.status, Status::Idle, "seed {seed}: the session did not come to rest");
+    assert!(summary.waiting.is_empty(), "seed {seed}: input waits for ever");
+
+    let mut ids = HashSet::new();
+    let mut taken = HashSet::new();
+    let mut open_span: Option<String> = None;
+    let mut open_calls: HashSet<String> = HashSet::new();
+    for record in &records {
+        let payload: Value = serde_json::from_str(&record.payload).unwrap();
+        let text = |name: &str| payload[name].as_str().unwrap_or_default().to_owned();
+        if record.kind.contains('.') {
+            assert!(ids.insert(text("id")), "seed {seed}: an event stands twice in the log");
+        }
+        match &*record.kind {
+            own::kind::INPUT_TAKEN => {
+                let input: InputTaken = serde_json::from_str(&record.payload).unwrap();
+                for one in input.taken {
+                    assert!(taken.insert(one.id.to_string()), "seed {seed}: taken twice");
+                }
+            }
+            wire::REQUEST_START => {
+                assert_eq!(open_span, None, "seed {seed}: two requests at once");
+                open_span = Some(text("id"));
+            }
+            wire::REQUEST_END => {
+                assert_eq!(open_span.take(), Some(text("model_request_start_id")), "seed {seed}");
+            }
+            wire::AGENT_TOOL_USE | wire::AGENT_CUSTOM_TOOL_USE => {
+                open_calls.insert(text("id"));
+            }
+            wire::AGENT_TOOL_RESULT => {
+                assert!(open_calls.remove(&text("tool_use_id")), "seed {seed}: no such call");
+            }
+            wire::USER_CUSTOM_TOOL_RESULT => {
+                assert!(open_calls.remove(&text("custom_tool_use_id")), "seed {seed}: no such call");
+            }
+            own::kind::TOOL_CLOSED => {
+                assert!(open_calls.remove(&text("call")), "seed {seed}: no such call");
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(open_span, None, "seed {seed}: a request was never closed");
+    assert!(open_calls.is_empty(), "seed {seed}: calls {open_calls:?} were never closed");
+    for id in &witness.acknowledged {
+        assert!(ids.contains(id), "seed {seed}: {id} was acknowledged and is lost");
+    }
+    for record in records.iter().filter(|one| &*one.kind == wire::USER_MESSAGE) {
+        let id = id_of(&record.payload);
+        assert!(taken.contains(&id), "seed {seed}: {id} was never taken");
+    }
+    check_last(&records, seed);
+    for (call, times) in world.executed.lock().unwrap().iter() {
+        assert_eq!(*times, 1, "seed {seed}: {call} was run {times} times");
+    }
+}
+
+fn check_last(records: &[Record], seed: u64) {
+    let kinds: Vec<&str> = records.iter().map(|record| &*record.kind).collect();
+    if kinds.len() > 1 {
+        let end = &kinds[kinds.len() - 3..];
+        assert_eq!(end, [wire::THREAD_IDLE, wire::SESSION_USAGE, wire::STATUS_IDLE], "seed {seed}");
+    }
+}
+
+fn id_of(payload: &str) -> String {
+    let payload: Value = serde_json::from_str(payload).unwrap();
+    payload["id"].as_str().unwrap().to_owned()
+}
+
+fn agent() -> agent::Agent {
+    struct Anything;
+    impl ModelRules for Anything {
+        fn exists(&self, _: &str) -> Result<(), String> {
+            Ok(())
+        }
+        fn default_effort(&self, _: &str) -> Option<agent::Effort> {
+            None
+        }
+        fn supports_effort(&self, _: &str, _: agent::Effort) -> bool {
+            false
+        }
+        fn supports_fast(&self, _: &str) -> bool {
+            false
+        }
+        fn supports_geo(&self, _: &str) -> bool {
+            false
+        }
+    }
+    let body = json!({
+        "name": "Simulated",
+        "model": "sim/any",
+        "tools": [
+            {
+                "type": "agent_toolset_20260401",
+                "configs": [{ "name": "write", "permission_policy": { "type": "always_ask" } }],
+            },
+            {
+                "type": "custom",
+                "name": "weather",
+                "description": "Tells the weather.",
+                "input_schema": { "type": "object" },
+            },
+        ],
+    });
+    let fields = Fields::open(body, "").unwrap();
+    agent::parse_create(fields, "agent_1".to_owned(), Micros(0), &Anything).unwrap()
+}
+
+/// Seeded chance, shared by all that happens in one run.
+#[derive(Clone, Default)]
+struct Dice(Arc<AtomicU64>);
+
+impl Dice {
+    fn new(seed: u64) -> Self {
+        Self(Arc::new(AtomicU64::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15))))
+    }
+
+    /// The next number of a splitmix64 sequence.
+    fn next(&self) -> u64 {
+        let mut z = self.0.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    fn below(&self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    fn index(&self, bound: usize) -> usize {
+        usize::try_from(self.below(bound as u64)).unwrap()
+    }
+
+    fn bytes(&self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&self.next().to_be_bytes());
+        bytes[8..].copy_from_slice(&self.next().to_be_bytes());
+        bytes
+    }
+}

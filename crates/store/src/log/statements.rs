@@ -1,0 +1,277 @@
+//! The statements of the log. Each runs inside somebody else's transaction.
+
+use std::sync::Arc;
+
+use posthouse_protocol::Micros;
+use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter, types::Value};
+
+use super::{Answered, Fold, Range, SessionFilter, SessionRow, Stamp};
+use crate::{
+    Draft, Error, Record, Seq,
+    answers::{self, Post},
+    record::{hash_link, hash_payload},
+};
+
+pub(super) const ROW: &str = "id, number, workspace, agent, agent_version, environment, created_at, \
+    archived_at, fence, holder, shown, status, head, input_head, last_at, chain_hash, fold";
+
+pub(super) fn repeated(connection: &Connection, post: Option<&Post>) -> Result<Option<Answered>, Error> {
+    let Some(post) = post else { return Ok(None) };
+    let kept = answers::find_kept(connection, post)?;
+    Ok(kept.map(|kept| Answered { answer: kept.answer, id: Some(kept.id) }))
+}
+
+pub(super) fn keep_answer(
+    connection: &Connection,
+    post: Option<&Post>,
+    answer: String,
+) -> Result<Answered, Error> {
+    let id = post.map(|post| answers::keep(connection, post, &answer)).transpose()?;
+    Ok(Answered { answer, id })
+}
+
+pub(super) fn insert(
+    connection: &Connection,
+    row: &mut SessionRow,
+    drafts: &[Draft],
+    stamp: Stamp,
+) -> Result<Arc<[Record]>, Error> {
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO records \
+         (session, seq, at, fence, kind, thread, payload, salt, payload_hash, chain_hash) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+    )?;
+    let mut records = Vec::with_capacity(drafts.len());
+    for (index, draft) in drafts.iter().enumerate() {
+        let (seq, at) = stamp.of(index);
+        row.chain_hash = hash_link(&row.chain_hash, seq, draft.kind, &draft.payload_hash);
+        insert.execute(params![
+            row.number,
+            seq,
+            at.0,
+            row.fence,
+            draft.kind,
+            draft.thread,
+            draft.payload,
+            draft.salt,
+            draft.payload_hash,
+            row.chain_hash,
+        ])?;
+        row.head = seq;
+        row.last_at = at;
+        records.push(Record {
+            seq,
+            at,
+            fence: row.fence,
+            kind: draft.kind.into(),
+            thread: Arc::clone(&draft.thread),
+            payload: Arc::clone(&draft.payload),
+        });
+    }
+    Ok(records.into())
+}
+
+/// Folds new records into the row and writes it.
+pub(super) fn advance(
+    connection: &Connection,
+    fold: &Fold,
+    row: &mut SessionRow,
+    records: &[Record],
+    watched: bool,
+) -> Result<(), Error> {
+    let folded = fold(Some(&row.fold), records, &|| document_of(connection, row.number))?;
+    row.take(&folded);
+    if folded.ends_turn && watched {
+        row.shown = row.head;
+    }
+    connection
+        .prepare_cached(
+            "UPDATE sessions SET archived_at = $1, fence = $2, holder = $3, shown = $4, \
+             status = $5, head = $6, input_head = $7, last_at = $8, chain_hash = $9, fold = $10 \
+             WHERE id = $11",
+        )?
+        .execute(params![
+            row.archived_at.map(|at| at.0),
+            row.fence,
+            row.holder,
+            row.shown,
+            row.status,
+            row.head,
+            row.input_head,
+            row.last_at.0,
+            row.chain_hash,
+            row.fold,
+            row.id,
+        ])?;
+    match folded.document {
+        Some(document) => keep_document(connection, row.number, &document),
+        None => Ok(()),
+    }
+}
+
+pub(super) fn insert_row(connection: &Connection, row: &SessionRow) -> Result<(), Error> {
+    let sql = format!(
+        "INSERT INTO sessions ({ROW}) VALUES \
+         ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)"
+    );
+    connection.prepare_cached(&sql)?.execute(params![
+        row.id,
+        row.number,
+        row.workspace,
+        row.agent.0,
+        row.agent.1,
+        row.environment,
+        row.created_at.0,
+        row.archived_at.map(|at| at.0),
+        row.fence,
+        row.holder,
+        row.shown,
+        row.status,
+        row.head,
+        row.input_head,
+        row.last_at.0,
+        row.chain_hash,
+        row.fold,
+    ])?;
+    Ok(())
+}
+
+pub(super) fn keep_document(connection: &Connection, number: i64, document: &str) -> Result<(), Error> {
+    connection
+        .prepare_cached(
+            "INSERT INTO session_documents (session, body) VALUES ($1, $2) \
+             ON CONFLICT (session) DO UPDATE SET body = $2",
+        )?
+        .execute(params![number, document])?;
+    Ok(())
+}
+
+pub(super) fn document_of(connection: &Connection, number: i64) -> Result<String, Error> {
+    Ok(connection
+        .prepare_cached("SELECT body FROM session_documents WHERE session = $1")?
+        .query_row([number], |row| row.get(0))?)
+}
+
+pub(super) fn row_of(connection: &Connection, session: &str) -> Result<Option<SessionRow>, Error> {
+    let mut select =
+        connection.prepare_cached(&format!("SELECT {ROW} FROM sessions WHERE id = $1"))?;
+    Ok(select.query_row([session], read_row).optional()?)
+}
+
+pub(super) fn read_row(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
+    Ok(SessionRow {
+        id: row.get(0)?,
+        number: row.get(1)?,
+        workspace: row.get(2)?,
+        agent: (row.get(3)?, row.get(4)?),
+        environment: row.get(5)?,
+        created_at: Micros(row.get(6)?),
+        archived_at: row.get::<_, Option<i64>>(7)?.map(Micros),
+        fence: row.get(8)?,
+        holder: row.get(9)?,
+        shown: row.get(10)?,
+        status: row.get(11)?,
+        head: row.get(12)?,
+        input_head: row.get(13)?,
+        last_at: Micros(row.get(14)?),
+        chain_hash: row.get(15)?,
+        fold: row.get(16)?,
+    })
+}
+
+pub(super) fn read(connection: &Connection, number: i64, range: &Range) -> Result<Vec<Record>, Error> {
+    let mut sql = String::from(
+        "SELECT seq, at, fence, kind, thread, payload FROM records \
+         WHERE session = ? AND seq > ? AND seq < ?",
+    );
+    let mut values: Vec<Value> = vec![number.into(), range.after.into(), range.before.into()];
+    for (time, comparison) in [(range.times.0, ">="), (range.times.1, "<=")] {
+        if let Some(time) = time {
+            sql.push_str(&format!(" AND at {comparison} ?"));
+            values.push(time.0.into());
+        }
+    }
+    push_choices(&mut sql, &mut values, "kind", &range.kinds);
+    sql.push_str(if range.newest_first { " ORDER BY seq DESC" } else { " ORDER BY seq" });
+    sql.push_str(" LIMIT ?");
+    values.push(i64::try_from(range.limit).unwrap_or(i64::MAX).into());
+    let mut select = connection.prepare_cached(&sql)?;
+    let rows = select.query_map(params_from_iter(values), |row| {
+        Ok(Record {
+            seq: row.get(0)?,
+            at: Micros(row.get(1)?),
+            fence: row.get(2)?,
+            kind: row.get(3)?,
+            thread: row.get(4)?,
+            payload: row.get(5)?,
+        })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+pub(super) fn list(connection: &Connection, filter: &SessionFilter) -> Result<Vec<(SessionRow, String)>, Error> {
+    let mut sql = format!(
+        "SELECT {ROW}, (SELECT body FROM session_documents WHERE session = number) \
+         FROM sessions WHERE workspace = ?"
+    );
+    let mut values: Vec<Value> = vec![filter.workspace.clone().into()];
+    if let Some(agent) = &filter.agent {
+        sql.push_str(" AND agent = ?");
+        values.push(agent.clone().into());
+        if let Some(version) = filter.agent_version {
+            sql.push_str(" AND agent_version = ?");
+            values.push(version.into());
+        }
+    }
+    push_choices(&mut sql, &mut values, "status", &filter.statuses);
+    if !filter.archived {
+        sql.push_str(" AND archived_at IS NULL");
+    }
+    for (time, comparison) in [(filter.times.0, ">="), (filter.times.1, "<=")] {
+        if let Some(time) = time {
+            sql.push_str(&format!(" AND created_at {comparison} ?"));
+            values.push(time.0.into());
+        }
+    }
+    let (comparison, direction) = if filter.oldest_first { (">", "") } else { ("<", " DESC") };
+    if let Some((at, id)) = &filter.after {
+        sql.push_str(&format!(" AND (created_at, id) {comparison} (?, ?)"));
+        values.extend([at.0.into(), id.clone().into()]);
+    }
+    sql.push_str(&format!(" ORDER BY created_at{direction}, id{direction} LIMIT ?"));
+    values.push(i64::try_from(filter.limit).unwrap_or(i64::MAX).into());
+    let mut select = connection.prepare_cached(&sql)?;
+    let rows = select
+        .query_map(params_from_iter(values), |row| Ok((read_row(row)?, row.get(17)?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+pub(super) fn push_choices(sql: &mut String, values: &mut Vec<Value>, column: &str, choices: &[String]) {
+    if !choices.is_empty() {
+        let marks = vec!["?"; choices.len()].join(", ");
+        sql.push_str(&format!(" AND {column} IN ({marks})"));
+        values.extend(choices.iter().cloned().map(Value::from));
+    }
+}
+
+pub(crate) fn verify(connection: &Connection, number: i64) -> Result<Option<Seq>, Error> {
+    let mut select = connection.prepare(
+        "SELECT seq, kind, payload, salt, payload_hash, chain_hash FROM records \
+         WHERE session = $1 ORDER BY seq",
+    )?;
+    let mut rows = select.query([number])?;
+    let (mut previous, mut expected) = (String::new(), 1);
+    while let Some(row) = rows.next()? {
+        let (seq, kind): (Seq, String) = (row.get(0)?, row.get(1)?);
+        let (payload, salt): (String, String) = (row.get(2)?, row.get(3)?);
+        let (payload_hash, chain): (String, String) = (row.get(4)?, row.get(5)?);
+        let holds = seq == expected
+            && hash_payload(&salt, &payload) == payload_hash
+            && hash_link(&previous, seq, &kind, &payload_hash) == chain;
+        if !holds {
+            return Ok(Some(expected));
+        }
+        (previous, expected) = (chain, seq + 1);
+    }
+    Ok(None)
+}
