@@ -461,7 +461,8 @@ class StreamChecker:
         if frame.event in ("event_start", "event_delta"):
             if frame.id is not None:
                 problems.append(f"stream: a preview with the position {frame.id}")
-        elif not frame.id:
+        elif not frame.id and frame.event != "session.deleted":
+            # Only of a deleted session there is nothing to go on with.
             problems.append(f"stream: {frame.event} has no id to go on from")
         return problems or self._check_preview(value)
 

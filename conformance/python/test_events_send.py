@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import anthropic
 import pytest
+from anthropic.types.beta.sessions.beta_managed_agents_session_event_type import (
+    BetaManagedAgentsSessionEventType,
+)
 
 from support import (
     ASKING_TOOLSET,
@@ -37,7 +40,7 @@ PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgG
 def test_the_echo_of_a_message_is_not_processed_yet(
     world: World, client: anthropic.Anthropic
 ) -> None:
-    world.model.script(stalled())
+    world.model.script(stalled(), text("heard"))
     session_id = world.session()
     with client.beta.sessions.events.stream(session_id) as stream:
         client.beta.sessions.events.send(session_id, events=[message("first")])
@@ -55,6 +58,9 @@ def test_the_echo_of_a_message_is_not_processed_yet(
         newest_first = client.beta.sessions.events.list(session_id, order="desc", limit=1)
         assert [event.id for event in newest_first.data] == [echo.id]
         client.beta.sessions.events.send(session_id, events=[INTERRUPT])
+        # It is processed once it is taken, and keeps its id.
+        taken = take_until(stream, lambda event: event.id == echo.id)[-1]
+        assert taken.processed_at is not None
 
 
 def test_all_content_is_kept_as_sent_and_reaches_the_model(
@@ -366,7 +372,8 @@ def test_lists_filter_by_type_and_time(world: World, client: anthropic.Anthropic
         "user.message(b)",
         "agent.message(two)",
     ]
-    assert listed(types=["workflow_run.created"]) == []
+    for kind in get_args(BetaManagedAgentsSessionEventType):
+        assert listed(types=[kind]) == [event for event in log if event.type == kind]
     middle = log[7]
     assert listed(created_at_gt=middle.processed_at) == log[8:]
     assert listed(created_at_gte=middle.processed_at) == log[7:]
@@ -393,7 +400,6 @@ def test_own_records_are_shown_to_those_who_ask(world: World, client: anthropic.
     path = f"/v1/sessions/{session_id}/events"
     shown = http.get(path, params={"posthouse_events": "true"}).json()["data"]
     own = [event for event in shown if event["type"].startswith("posthouse.")]
-    # The raw exchange with the provider is not among them for every key, its scheduling is.
     assert "posthouse.session_opened" in [event["type"] for event in own]
     others = [event for event in shown if event not in own]
     assert story(others) == story(events) == story(world.log(session_id))

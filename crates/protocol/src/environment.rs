@@ -31,8 +31,6 @@ pub struct Environment {
     pub metadata: Metadata,
     /// Who sees it.
     pub scope: Scope,
-    /// Whether new sessions may use it.
-    pub state: State,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it was last changed.
@@ -93,23 +91,12 @@ pub enum Scope {
     Organization,
 }
 
-/// Whether new sessions may use an environment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum State {
-    /// They may.
-    Active,
-    /// They may not, and nothing changes any more.
-    Archived,
-}
-
 impl Environment {
     /// The same environment, archived. One that is archived already stays as it is.
     #[must_use]
     pub fn archived(mut self, at: Micros) -> Self {
         if self.archived_at.is_none() {
             self.archived_at = Some(at.into());
-            self.state = State::Archived;
         }
         self
     }
@@ -142,7 +129,6 @@ pub fn parse_create(mut fields: Fields, id: String, at: Micros) -> Result<Enviro
         config,
         metadata,
         scope: Scope::Organization,
-        state: State::Active,
         created_at: at.into(),
         updated_at: at.into(),
         archived_at: None,
@@ -293,7 +279,7 @@ mod tests {
                         "apt": [], "cargo": [], "gem": [], "go": [], "npm": [], "pip": [],
                     },
                 },
-                "metadata": {}, "scope": "organization", "state": "active",
+                "metadata": {}, "scope": "organization",
                 "created_at": "2025-11-20T00:53:20.000000Z",
                 "updated_at": "2025-11-20T00:53:20.000000Z",
                 "archived_at": null,
@@ -382,7 +368,6 @@ mod tests {
         let error = update(&before, json!({ "config": { "type": "self_hosted" } })).unwrap_err();
         assert_eq!(error.code, Some("invalid_config_type_change"));
         let archived = before.archived(LATER);
-        assert_eq!(archived.state, State::Archived);
         let error = update(&archived, json!({})).unwrap_err();
         assert_eq!(error.code, Some("environment_archived"));
         assert_eq!(error.message, "Environment env_1 is archived.");

@@ -114,7 +114,7 @@ async fn serve(arguments: ServeArguments) -> Result<(), Error> {
 }
 
 fn print_start(running: &start::Running) {
-    println!("posthouse {} listens on {}", env!("CARGO_PKG_VERSION"), running.url);
+    println!("posthouse {} listening on {}", env!("CARGO_PKG_VERSION"), running.url);
     println!("data       {}", running.config().data.display());
     let names = running.config().providers.names();
     if names.is_empty() {

@@ -123,8 +123,10 @@ impl Running {
     /// Stops; what is not done after `grace` is dropped and goes on after the next start.
     pub async fn stop(mut self, grace: Duration) {
         self.stop.send_replace(true);
-        self.app.engine.stop(grace).await;
-        if timeout(grace, &mut self.serving).await.is_err() {
+        let serving = timeout(grace, &mut self.serving);
+        // Both have the same grace, at the same time: requests may wait for sessions.
+        let ((), served) = tokio::join!(self.app.engine.stop(grace), serving);
+        if served.is_err() {
             self.serving.abort();
         }
         self.sweeping.abort();

@@ -54,7 +54,7 @@ async fn serve_says_what_it_does_and_stops_when_told() {
         let line = timeout(Duration::from_secs(10), lines.next_line()).await.unwrap().unwrap();
         said.push(line.unwrap());
     }
-    assert!(said[0].contains("listens on http://127.0.0.1:"), "{said:?}");
+    assert!(said[0].contains("listening on http://127.0.0.1:"), "{said:?}");
     assert!(said[1].ends_with(".local/share/posthouse"), "{said:?}");
     assert!(said[2].contains("none; set ANTHROPIC_API_KEY"), "{said:?}");
     assert!(said[3].contains("phk_"), "{said:?}");

@@ -6,6 +6,7 @@ mod agents;
 mod app;
 mod auth;
 mod command_line;
+mod crash;
 mod demo;
 mod environments;
 mod errors;
