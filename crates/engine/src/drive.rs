@@ -9,7 +9,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use posthouse_model::{Resolved, Usage};
 use posthouse_protocol::{agent::Speed, event::kind as wire};
 use posthouse_store::{
-    Appended, Crash, Record, WorkError,
+    Appended, Crash, Draft, Record, WorkError,
     log::{Range, Work},
     record::hex,
 };
@@ -26,6 +26,7 @@ use crate::{
     settle::{self, Asked},
     state::{Call, State},
     step::{self, Effect},
+    summary::Summary,
     tools::ToolCall,
 };
 
@@ -301,7 +302,7 @@ impl Drive<'_> {
             (Effect::Model { thread, .. }, outcome) => {
                 let lines = self.settle_model(&effect, thread, outcome);
                 self.core.faults().point("model.before_append")?;
-                self.append_lines(lines).await?;
+                self.append_with_rest(lines).await?;
                 self.core.faults().point("model.after_append")?;
             }
             (Effect::Tool { thread, call }, outcome) => {
@@ -395,10 +396,13 @@ impl Drive<'_> {
         self.core.new_event_id()
     }
 
-    fn write(&self, lines: Vec<Line>) -> Vec<posthouse_store::Draft> {
+    fn write(&self, lines: Vec<Line>) -> Vec<Draft> {
+        self.write_on(&self.state.summary, lines)
+    }
+
+    fn write_on(&self, summary: &Summary, lines: Vec<Line>) -> Vec<Draft> {
         let mut random = || self.core.chance.bytes();
-        let mut scribe = Scribe { now: self.core.clock.now(), random: &mut random };
-        scribe.write(&self.state.summary, lines)
+        Scribe { now: self.core.clock.now(), random: &mut random }.write(summary, lines)
     }
 
     async fn append_lines(&mut self, lines: Vec<Line>) -> Result<(), Stopped> {
@@ -407,6 +411,44 @@ impl Drive<'_> {
         }
         let drafts = self.write(lines);
         self.append(Work { drafts, ..Work::default() }).await.map(drop)
+    }
+
+    /// Appends lines, and with them the session's coming to rest when that is all that follows:
+    /// the end of a turn then costs one commit and not two. The records are the same.
+    async fn append_with_rest(&mut self, lines: Vec<Line>) -> Result<(), Stopped> {
+        let ends = !lines.iter().any(Line::opens_call);
+        let drafts = self.write(lines);
+        if ends && let Some(rest) = self.foresee_rest(&drafts) {
+            let drafts = drafts.iter().cloned().chain(rest.drafts).collect();
+            if let Kept::Yes = self.append(Work { drafts, ..rest }).await? {
+                return Ok(());
+            }
+        }
+        self.append(Work { drafts, ..Work::default() }).await.map(drop)
+    }
+
+    /// The work that would follow these drafts, if it is to come to rest.
+    fn foresee_rest(&self, drafts: &[Draft]) -> Option<Work> {
+        let mut state = self.state.clone();
+        let at = self.core.clock.now();
+        for draft in drafts {
+            let record = Record {
+                seq: state.head + 1,
+                at,
+                fence: self.fence,
+                kind: draft.kind.into(),
+                thread: Arc::clone(&draft.thread),
+                payload: Arc::clone(&draft.payload),
+            };
+            state.apply(&record).ok()?;
+        }
+        let plan = step::step(&state, &self.core.limits);
+        (plan.rests_on_silence && plan.releases).then(|| Work {
+            drafts: self.write_on(&state.summary, plan.append),
+            seen_input: Some(self.state.head),
+            release: true,
+            blobs: Vec::new(),
+        })
     }
 
     async fn append(&mut self, work: Work) -> Result<Kept, Stopped> {

@@ -265,7 +265,8 @@ impl Intake<'_> {
             self.push(line)?;
         }
         // With calls to finish first, the harness takes the messages behind their results.
-        if !(had_open_calls && self.answered) && !self.messages.is_empty() {
+        let calls_come_first = had_open_calls && self.answered;
+        if !calls_come_first && !self.messages.is_empty() {
             let taken = InputTaken { taken: std::mem::take(&mut self.messages) };
             self.push(line::own_record(own::kind::INPUT_TAKEN, &self.thread, &taken))?;
         }

@@ -45,6 +45,15 @@ pub enum Line {
     },
 }
 
+impl Line {
+    /// Whether it opens a tool call, so that the turn goes on behind it.
+    #[must_use]
+    pub fn opens_call(&self) -> bool {
+        let (Self::Event { kind, .. } | Self::Ready { kind, .. }) = self else { return false };
+        matches!(*kind, wire::AGENT_TOOL_USE | wire::AGENT_CUSTOM_TOOL_USE)
+    }
+}
+
 /// Makes ids and knows the time: what pure code must not do by itself.
 pub struct Scribe<'a> {
     /// The time for which ids are made and activity is counted.

@@ -123,7 +123,7 @@ pub fn open(
             thread: Arc::clone(&draft.thread),
             payload: Arc::clone(&draft.payload),
         };
-        summary.apply(&record).map_err(|error| ApiError::invalid(error))?;
+        summary.apply(&record).map_err(ApiError::invalid)?;
     }
     let stamp = Stamp::new(2, at.plus(1));
     let scribe = Scribe { now: at, random };

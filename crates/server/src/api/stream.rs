@@ -18,6 +18,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use posthouse_engine::{
     sessions,
+    summary::Status,
     view::{self, Place, View},
 };
 use posthouse_protocol::{ApiError, event::kind as wire, id::IdKind, query::Query};
@@ -75,6 +76,8 @@ async fn open(call: Call, row: SessionRow) -> Result<Response, Refusal> {
         None => first_place(&call, &row)?,
     };
     session_routes::show_end(&call, &row).await?;
+    // A session that is over has nothing more to say than what its log holds.
+    let over = row.status == Status::Terminated.as_str() && start.whole() >= row.head;
     let mut follower = Follower {
         log,
         thread: session_routes::primary_thread(&row)?,
@@ -89,7 +92,7 @@ async fn open(call: Call, row: SessionRow) -> Result<Response, Refusal> {
         frames: VecDeque::new(),
         ping_at: Instant::now() + PING_EVERY,
         stopping: call.app.stopping.clone(),
-        state: FollowerState::Behind,
+        state: if over { FollowerState::Over } else { FollowerState::Behind },
     };
     // The first bytes tell the client that the stream is up before anything happens.
     follower.frames.push_back(Bytes::from_static(b": stream open\n\n"));
@@ -144,7 +147,7 @@ fn first_place(call: &Call, row: &SessionRow) -> Result<Place, Refusal> {
         && row.shown < summary.turn_end
         && summary.turn_ended_at.0 >= call.at.0 - session_routes::REPLAY_WINDOW;
     let replays = summary.status.is_working()
-        || (summary.status == posthouse_engine::summary::Status::Idle && unseen);
+        || (summary.status == Status::Idle && unseen);
     Ok(Place::behind(if replays { summary.turn_start - 1 } else { row.head }))
 }
 

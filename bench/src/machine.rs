@@ -1,0 +1,99 @@
+//! What the system says of itself and of processes: `/proc`, and nothing else.
+
+use std::{fs, path::Path, time::Instant};
+
+use crate::Outcome;
+
+/// How many ticks `/proc/PID/stat` counts a second; 100 on every Linux there is.
+const TICKS: f64 = 100.0;
+
+/// The machine in one line, with its load at this moment.
+pub(crate) fn describe(folder: &Path) -> String {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').next().unwrap_or("?");
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let (kernel, disk) = (kernel.trim(), file_system(folder));
+    format!("{cores} cores, Linux {kernel}, data on {disk}, load {load} before")
+}
+
+/// The type of the file system that holds a folder.
+pub(crate) fn file_system(folder: &Path) -> String {
+    let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let fields = mounts.lines().filter_map(|line| {
+        let mut fields = line.split(' ').skip(1);
+        Some((fields.next()?, fields.next()?))
+    });
+    let holding = fields.filter(|(place, _)| folder.starts_with(place));
+    holding.max_by_key(|(place, _)| place.len()).map_or("?", |(_, kind)| kind).to_owned()
+}
+
+/// Processor seconds that a process has used, all threads together.
+pub(crate) fn processor_seconds(pid: u32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name in parentheses may hold spaces; user and system time are fields 14 and 15.
+    let behind_name = stat.rsplit(") ").next().unwrap_or_default();
+    let ticks = behind_name.split(' ').skip(11).take(2);
+    ticks.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / TICKS
+}
+
+/// Bytes that a process has caused to be written to disk.
+pub(crate) fn bytes_written(pid: u32) -> f64 {
+    let io = fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
+    let line = io.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+    line.and_then(|bytes| bytes.parse().ok()).unwrap_or(0.0)
+}
+
+/// A process' memory in KiB.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Memory {
+    /// Everything that is mapped and present.
+    pub(crate) resident: f64,
+    /// The part that is no file: heap and stacks.
+    pub(crate) anonymous: f64,
+}
+
+/// A process' memory at this moment.
+pub(crate) fn memory(pid: u32) -> Outcome<Memory> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let number = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
+        number.ok_or_else(|| format!("/proc/{pid}/status has no {name}"))
+    };
+    Ok(Memory { resident: field("VmRSS:")?, anonymous: field("RssAnon:")? })
+}
+
+/// Counts processor time of the server and of the bench itself over a stretch of time.
+pub(crate) struct Load {
+    server: u32,
+    began: Instant,
+    before: (f64, f64),
+}
+
+/// How many cores were busy.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cores {
+    /// With the server.
+    pub(crate) server: f64,
+    /// With the bench: its clients and its model.
+    pub(crate) bench: f64,
+}
+
+impl Load {
+    /// Begins to count.
+    pub(crate) fn start(server: u32) -> Self {
+        let before = (processor_seconds(server), processor_seconds(std::process::id()));
+        Self { server, began: Instant::now(), before }
+    }
+
+    /// What was counted.
+    pub(crate) fn cores(&self) -> Cores {
+        let passed = self.began.elapsed().as_secs_f64();
+        Cores {
+            server: (processor_seconds(self.server) - self.before.0) / passed,
+            bench: (processor_seconds(std::process::id()) - self.before.1) / passed,
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! The stand: a server in its own process on a fresh folder, with a model behind it.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    net::SocketAddr,
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::mpsc,
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::{
+    Outcome,
+    http::{Connection, Events, Wire},
+    model::InstantModel,
+    setup::Setup,
+};
+
+/// The key of the servers that are started here.
+pub(crate) const KEY: &str = "a-key-for-benches";
+
+/// The event that ends a turn.
+pub(crate) const IDLE: &str = "session.status_idle";
+
+/// How long a process may take until it listens.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The model that agents name. It has a price, so that costs are computed as in earnest.
+const MODEL: &str = "claude-haiku-4-5";
+
+/// A process that listens; it ends when this is dropped.
+pub(crate) struct Process {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Process {
+    /// Starts a command and waits until it says where it listens.
+    fn start(command: &mut Command) -> Outcome<Self> {
+        let name = command.get_program().display().to_string();
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|error| format!("{name} can't be started: {error}"))?;
+        let output = child.stdout.take().ok_or("a process without output")?;
+        let mut process = Self { child, address: ([127, 0, 0, 1], 0).into() };
+        let (found, address) = mpsc::channel();
+        // Ends with the process; it reads on so that the pipe never fills.
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                let place = line.split("http://").nth(1).and_then(|place| place.parse().ok());
+                if let Some(place) = place {
+                    // Only the first place is waited for.
+                    let _ = found.send(place);
+                }
+            }
+        });
+        process.address = address
+            .recv_timeout(PATIENCE)
+            .map_err(|_| format!("{name} has not said where it listens"))?;
+        if !process.address.ip().is_loopback() {
+            return Err(format!("{name} listens on {}", process.address).into());
+        }
+        Ok(process)
+    }
+
+    /// A server on a data folder, with its model at an address.
+    pub(crate) fn server(setup: &Setup, data: &Path, model: SocketAddr) -> Outcome<Self> {
+        let mut command = Command::new(&setup.server);
+        command
+            .env_clear()
+            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+            .arg(data)
+            .env("HOME", data)
+            .env("POSTHOUSE_LOG", "warn")
+            .env("POSTHOUSE_API_KEY", KEY)
+            .env("ANTHROPIC_API_KEY", "no-key")
+            .env("ANTHROPIC_BASE_URL", format!("http://{model}"));
+        Self::start(&mut command)
+    }
+
+    /// The process' number.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // A process that has ended already needs neither.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Who answers model requests.
+enum Model {
+    Instant(InstantModel),
+    Scripted(Process),
+}
+
+/// A server with everything that it needs. The server ends first, the folder goes last.
+pub(crate) struct Stand {
+    /// The server.
+    pub(crate) server: Process,
+    model: Model,
+    /// The data folder, for floors that write to the same disk.
+    pub(crate) folder: TempDir,
+    create_session: Wire,
+}
+
+impl Stand {
+    /// Builds it and makes an agent and an environment.
+    pub(crate) fn build(setup: &Setup) -> Outcome<Self> {
+        let folder = setup.make_folder()?;
+        let model = match &setup.scripted_model {
+            None => Model::Instant(InstantModel::start()?),
+            Some(binary) => {
+                let script = folder.path().join("script.json");
+                let echo = json!({ "steps": [{ "echo": true }], "times": 0 });
+                std::fs::write(&script, json!({ "replies": [echo], "record": false }).to_string())?;
+                let mut command = Command::new(binary);
+                command.env_clear().arg("--script").arg(script);
+                Model::Scripted(Process::start(&mut command)?)
+            }
+        };
+        let address = match &model {
+            Model::Instant(model) => model.address(),
+            Model::Scripted(model) => model.address(),
+        };
+        let server = Process::server(setup, &folder.path().join("data"), address)?;
+        let mut connection = Connection::open(server.address())?;
+        let system = "You are measured.";
+        let agent = json!({ "name": "Bench", "model": MODEL, "system": system });
+        let agent = create(&mut connection, "/v1/agents", &agent)?;
+        let environment = create(&mut connection, "/v1/environments", &json!({ "name": "bench" }))?;
+        let session = json!({ "agent": agent, "environment_id": environment });
+        let create_session = Wire::post("/v1/sessions", KEY, &session.to_string());
+        Ok(Self { server, model, folder, create_session })
+    }
+
+    /// The request that makes a session.
+    pub(crate) fn create_session(&self) -> &Wire {
+        &self.create_session
+    }
+
+    /// Makes a session.
+    pub(crate) fn session(&self, connection: &mut Connection) -> Outcome<String> {
+        id_of(connection.exchange(&self.create_session, 200)?)
+    }
+
+    /// The instant model, unless a scripted one stands in for it.
+    pub(crate) fn instant_model(&self) -> Option<&InstantModel> {
+        match &self.model {
+            Model::Instant(model) => Some(model),
+            Model::Scripted(_) => None,
+        }
+    }
+
+    /// Where the model listens.
+    pub(crate) fn model_address(&self) -> SocketAddr {
+        match &self.model {
+            Model::Instant(model) => model.address(),
+            Model::Scripted(model) => model.address(),
+        }
+    }
+
+    /// A connection to the server.
+    pub(crate) fn connect(&self) -> Outcome<Connection> {
+        Connection::open(self.server.address())
+    }
+
+    /// Follows a session, previews of messages included.
+    pub(crate) fn follow(&self, session: &str) -> Outcome<Events> {
+        let path = format!("/v1/sessions/{session}/events/stream?event_deltas[]=agent.message");
+        self.connect()?.into_events(&Wire::get(&path, KEY))
+    }
+}
+
+/// The request that says something to a session.
+pub(crate) fn message_to(session: &str) -> Wire {
+    let content = json!([{ "type": "text", "text": "How are things on the road this morning?" }]);
+    let body = json!({ "events": [{ "type": "user.message", "content": content }] });
+    Wire::post(&format!("/v1/sessions/{session}/events"), KEY, &body.to_string())
+}
+
+fn create(connection: &mut Connection, path: &str, body: &Value) -> Outcome<String> {
+    id_of(connection.exchange(&Wire::post(path, KEY, &body.to_string()), 200)?)
+}
+
+fn id_of(answer: &[u8]) -> Outcome<String> {
+    let answer: Value = serde_json::from_slice(answer)?;
+    Ok(answer["id"].as_str().ok_or("what was made has no id")?.to_owned())
+}
