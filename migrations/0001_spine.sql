@@ -112,5 +112,5 @@ CREATE TABLE answers (
     answer TEXT NOT NULL
 );
 CREATE INDEX answers_by_fingerprint ON answers (fingerprint, at);
-CREATE INDEX answers_by_key ON answers (idempotency_key);
+CREATE INDEX answers_by_key ON answers (idempotency_key) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX answers_by_age ON answers (at);

@@ -31,14 +31,11 @@ pub(crate) fn run(setup: &Setup) -> Outcome<Report> {
          anything",
     );
     for connections in [1, 16] {
-        let base =
-            exchanges(setup, &stand, "404, no key", (connections, time), (&nowhere, 404))?;
+        let base = exchanges(setup, &stand, "404, no key", (connections, time), (&nowhere, 404))?;
         report.add([base.clone()]);
-        for (name, request) in [
-            ("GET session", &retrieve),
-            ("GET events, 3 turns", &list),
-            ("POST session", &create),
-        ] {
+        for (name, request) in
+            [("GET session", &retrieve), ("GET events, 3 turns", &list), ("POST session", &create)]
+        {
             let row = exchanges(setup, &stand, name, (connections, time), (request, 200))?;
             report.add([row.part_of(&base)]);
         }
@@ -77,5 +74,5 @@ fn exchanges(
         Ok(samples)
     })?;
     let cores = load.cores();
-    Ok(samples.row(format!("{name}, {connections} connections")).within(passed).on(cores))
+    Ok(samples.row(format!("{name}, {connections} at once")).within(passed).on(cores))
 }

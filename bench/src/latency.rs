@@ -35,7 +35,10 @@ pub(crate) fn run(setup: &Setup) -> Outcome<Report> {
     let mut file = DurableFile::make(stand.folder.path())?;
     let mut client = stand.connect()?;
     let mut seen = Seen::default();
-    one_session(&stand, &mut client, &mut Seen::default())?;
+    // Until the write-ahead log has been checkpointed once it grows, and growing takes longer.
+    for _ in 0..setup.choose(20, 1) {
+        one_session(&stand, &mut client, &mut Seen::default())?;
+    }
     let load = Load::start(stand.server.pid());
     for _ in 0..setup.choose(200, 10) {
         setup.go_on()?;

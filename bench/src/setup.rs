@@ -63,7 +63,10 @@ impl Setup {
         }
         let folder = flags.folder.unwrap_or_else(|| beside.parent().unwrap_or(beside).to_owned());
         if machine::file_system(&folder) == "tmpfs" {
-            eprintln!("posthouse-bench: {} is no disk: fsync costs nothing there", folder.display());
+            eprintln!(
+                "posthouse-bench: {} is no disk: fsync costs nothing there",
+                folder.display()
+            );
         }
         Ok(Self {
             server,
@@ -77,7 +80,8 @@ impl Setup {
 
     /// A data folder that is gone when it is dropped.
     pub(crate) fn make_folder(&self) -> Outcome<TempDir> {
-        let folder = tempfile::Builder::new().prefix("posthouse-bench-").tempdir_in(&self.folder)?;
+        let folder =
+            tempfile::Builder::new().prefix("posthouse-bench-").tempdir_in(&self.folder)?;
         Ok(folder)
     }
 

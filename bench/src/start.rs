@@ -25,7 +25,8 @@ const CLIENTS: usize = 4;
 
 /// Runs it.
 pub(crate) fn run(setup: &Setup) -> Outcome<Report> {
-    let mut report = Report::new("start", "median to that of `posthouse --version`, a whole process");
+    let mut report =
+        Report::new("start", "median to that of `posthouse --version`, a whole process");
     let nowhere = SocketAddr::from(([127, 0, 0, 1], 9));
     let count = setup.choose(40, 5);
     let mut bare = Samples::default();

@@ -40,13 +40,13 @@ pub(crate) fn run(setup: &Setup) -> Outcome<Report> {
         let (samples, passed) = rounds(setup, clients, time, |deadline| turns(&stand, deadline))?;
         let cores = load.cores();
         let count = samples.count().max(1) as f64;
-        let row = samples.row(format!("turns, {clients} sessions")).within(passed);
+        let row = samples.row(format!("turns, {clients} at once")).within(passed);
         report.add([floor.clone(), row.part_of(&floor).on(cores).aim(aim)]);
         let seconds = processor_seconds(pid) - before.0;
-        let name = format!("server's processor time a turn, {clients} sessions");
+        let name = format!("server's processor time a turn, {clients} at once");
         report.fact(name, seconds * 1e3 / count, "ms", "");
         let written = (bytes_written(pid) - before.1) / 1024.0;
-        let name = format!("written to disk a turn, {clients} sessions");
+        let name = format!("written to disk a turn, {clients} at once");
         report.fact(name, written / count, "KiB", "");
     }
     Ok(report)
@@ -88,7 +88,7 @@ fn floor(setup: &Setup, stand: &Stand, clients: usize, time: Duration) -> Outcom
         }
         Ok(samples)
     })?;
-    Ok(samples.row(format!("floor, {clients} sessions")).within(passed))
+    Ok(samples.row(format!("floor, {clients} at once")).within(passed))
 }
 
 /// Lets so many clients work at once until their time is up, and takes the time that passed.

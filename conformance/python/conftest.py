@@ -14,7 +14,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from world import World  # noqa: E402
+from world import World
 
 # No test takes longer than this, in seconds; one that hangs says where.
 TEST_BOUND = 60

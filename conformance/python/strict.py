@@ -52,9 +52,6 @@ MAY_BE_ABSENT: dict[str, set[str]] = {
     "BetaManagedAgentsDocumentBlock": {"context", "title"},
 }
 
-# Fields that the hosted service was seen to send and that the SDK's types lack.
-UNKNOWN_TO_THE_SDK: dict[str, set[str]] = {"BetaEnvironment": {"state"}}
-
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 IDENTIFIER = re.compile(r"[a-z]+_[0-9A-Za-z]{24,26}")
 ID_PREFIXES: dict[str, str] = {
@@ -171,7 +168,9 @@ def check(value: Any, annotation: Any, path: str, own_events: bool = False) -> l
 
 
 def _is_literal(annotation: Any) -> bool:
-    return getattr(get_origin(annotation), "__name__", str(get_origin(annotation))).endswith("Literal")
+    return getattr(get_origin(annotation), "__name__", str(get_origin(annotation))).endswith(
+        "Literal"
+    )
 
 
 def _check_scalar(value: Any, annotation: Any, path: str) -> list[str]:
@@ -252,7 +251,7 @@ def _check_model(value: Any, model: Any, path: str) -> list[str]:
         problems += [
             f"{path}.{key}: unknown field; {name} has none of that name"
             for key in value
-            if key not in {*known, EXTENSION_FIELD, *UNKNOWN_TO_THE_SDK.get(name, ())}
+            if key not in {*known, EXTENSION_FIELD}
         ]
     may_be_absent = MAY_BE_ABSENT.get(name, set())
     for key, annotation in known.items():
@@ -329,8 +328,8 @@ def check_error(status: int, body: bytes, headers: httpx2.Headers) -> list[str]:
     """Checks the body of a refusal."""
     try:
         value = parse_json(body)
-    except ValueError as error:
-        return [f"error body: is no JSON: {error}"]
+    except ValueError as fault:
+        return [f"error body: is no JSON: {fault}"]
     problems: list[str] = []
     if set(value) != {"type", "error", "request_id"} or value["type"] != "error":
         return [f"error body: is {value!r}"]
@@ -452,7 +451,10 @@ class StreamChecker:
         if frame.event == "ping":
             return [] if value == {"type": "ping"} else [f"stream: a ping with {value}"]
         if frame.event == "error":
-            wrong = value.get("type") != "error" or value.get("error", {}).get("type") not in ERROR_TYPES
+            wrong = (
+                value.get("type") != "error"
+                or value.get("error", {}).get("type") not in ERROR_TYPES
+            )
             return [f"stream: an error frame with {value}"] if wrong else []
         problems: list[str] = []
         if frame.event != value.get("type"):
@@ -539,7 +541,11 @@ class Recorder:
     def begin(self, request: httpx2.Request, response: httpx2.Response) -> Watch:
         """A response has come; its body is to be shown to the watch."""
         exchange = Exchange(
-            request.method, request.url.path, request.headers, response.status_code, response.headers
+            request.method,
+            request.url.path,
+            request.headers,
+            response.status_code,
+            response.headers,
         )
         with self._lock:
             self.exchanges.append(exchange)

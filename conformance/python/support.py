@@ -1,4 +1,4 @@
-"""What tests say often: replies for the script, events to send, and events read as one word each."""
+"""What tests say often: replies for the script, events to send, and events as one word each."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def failing(status: int, **reply: Any) -> dict[str, Any]:
 
 # --- tools of agents
 
-TOOLSET = {"type": "agent_toolset_20260401"}
-ASKING_TOOLSET = {
+TOOLSET: Any = {"type": "agent_toolset_20260401"}
+ASKING_TOOLSET: Any = {
     "type": "agent_toolset_20260401",
     "configs": [{"name": "bash", "permission_policy": {"type": "always_ask"}}],
 }
-WEATHER = {
+WEATHER: Any = {
     "type": "custom",
     "name": "weather",
     "description": "Says how the weather is.",
@@ -58,17 +58,17 @@ WEATHER = {
 # --- events to send
 
 
-def message(words: str) -> dict[str, Any]:
+def message(words: str) -> Any:
     """A `user.message`."""
     return {"type": "user.message", "content": [{"type": "text", "text": words}]}
 
 
-def system_message(words: str) -> dict[str, Any]:
+def system_message(words: str) -> Any:
     """A `system.message`."""
     return {"type": "system.message", "content": [{"type": "text", "text": words}]}
 
 
-def answer(call: str, words: str, **fields: Any) -> dict[str, Any]:
+def answer(call: str, words: str, **fields: Any) -> Any:
     """A `user.custom_tool_result`."""
     content = [{"type": "text", "text": words}]
     return {
@@ -79,19 +79,26 @@ def answer(call: str, words: str, **fields: Any) -> dict[str, Any]:
     }
 
 
-def confirm(call: str, result: str = "allow", **fields: Any) -> dict[str, Any]:
+def confirm(call: str, result: str = "allow", **fields: Any) -> Any:
     """A `user.tool_confirmation`."""
     return {"type": "user.tool_confirmation", "tool_use_id": call, "result": result, **fields}
 
 
-INTERRUPT = {"type": "user.interrupt"}
+INTERRUPT: Any = {"type": "user.interrupt"}
 
-# --- events as words
+# --- what came back
+
+
+def wire(value: Any) -> dict[str, Any]:
+    """An object of the SDK as the JSON that it was made of."""
+    shown = value if isinstance(value, dict) else value.to_dict(mode="json")
+    assert isinstance(shown, dict)
+    return shown
 
 
 def words(event: Any) -> str:
     """An event as one word: its type, and in brackets what matters of it."""
-    value = event if isinstance(event, dict) else event.to_dict(mode="json")
+    value = wire(event)
     kind = value["type"]
     told: list[str] = []
     if kind in ("user.message", "agent.message", "system.message"):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import anthropic
 import pytest
 
-from support import ASKING_TOOLSET, TOOLSET, WEATHER
+from support import TOOLSET, WEATHER, wire
 from world import MODEL, World
 
 DEFAULT_CONFIG = {"enabled": True, "permission_policy": {"type": "always_allow"}}
@@ -13,7 +15,7 @@ DEFAULT_CONFIG = {"enabled": True, "permission_policy": {"type": "always_allow"}
 
 def test_a_bare_agent_is_shown_in_full(client: anthropic.Anthropic) -> None:
     agent = client.beta.agents.create(name="bare", model=MODEL)
-    shown = agent.to_dict(mode="json")
+    shown = wire(agent)
     for name in ("id", "created_at", "updated_at"):
         del shown[name]
     assert shown == {
@@ -50,7 +52,7 @@ def test_everything_that_is_sent_comes_back(client: anthropic.Anthropic) -> None
         metadata={"team": "a", "stage": "b"},
         execution_identity={"type": "service_account"},
     )
-    shown = agent.to_dict(mode="json")
+    shown = wire(agent)
     assert shown["model"] == {
         "id": MODEL,
         "effort": {"type": "low"},
@@ -64,21 +66,16 @@ def test_everything_that_is_sent_comes_back(client: anthropic.Anthropic) -> None
 
 
 def test_configs_hold_what_was_sent_resolved(client: anthropic.Anthropic) -> None:
-    agent = client.beta.agents.create(
-        name="asking",
-        model=MODEL,
-        tools=[
-            {
-                **ASKING_TOOLSET,
-                "default_config": {"enabled": False},
-                "configs": [
-                    {"name": "bash", "permission_policy": {"type": "always_ask"}},
-                    {"name": "read", "type": "read", "enabled": True},
-                ],
-            }
+    sent: Any = {
+        "type": "agent_toolset_20260401",
+        "default_config": {"enabled": False},
+        "configs": [
+            {"name": "bash", "permission_policy": {"type": "always_ask"}},
+            {"name": "read", "type": "read", "enabled": True},
         ],
-    )
-    (toolset,) = agent.to_dict(mode="json")["tools"]
+    }
+    agent = client.beta.agents.create(name="asking", model=MODEL, tools=[sent])
+    (toolset,) = wire(agent)["tools"]
     allow, ask = {"type": "always_allow"}, {"type": "always_ask"}
     assert toolset == {
         "type": "agent_toolset_20260401",
@@ -100,7 +97,7 @@ def test_a_change_makes_a_version(client: anthropic.Anthropic) -> None:
         name="w",
         description=None,
         system="",
-        metadata={"a": None, "c": "3"},  # type: ignore[dict-item]
+        metadata={"a": None, "c": "3"},
         tools=[TOOLSET],
     )
     assert (second.version, second.name) == (2, "w")
@@ -128,7 +125,7 @@ def test_the_effort_is_kept_with_the_model_and_goes_with_another(
         name="effort", model={"id": MODEL, "effort": "low", "speed": "fast", "inference_geo": "us"}
     )
     agent = client.beta.agents.update(agent.id, model={"id": MODEL})
-    model = agent.to_dict(mode="json")["model"]
+    model = wire(agent)["model"]
     assert model == {
         "id": MODEL,
         "effort": {"type": "low"},
@@ -136,7 +133,7 @@ def test_the_effort_is_kept_with_the_model_and_goes_with_another(
         "inference_geo": None,
     }
     agent = client.beta.agents.update(agent.id, model="claude-opus-5-5")
-    model = agent.to_dict(mode="json")["model"]
+    model = wire(agent)["model"]
     assert (model["id"], model["effort"]) == ("claude-opus-5-5", {"type": "medium"})
 
 
@@ -226,7 +223,10 @@ def test_lists_are_bounded_by_time(client: anthropic.Anthropic) -> None:
             },
             "tools[0].configs[0].permission_policy",
         ),
-        ({"mcp_servers": [{"type": "url", "name": "a", "url": "https://a.example"}]}, "mcp_servers"),
+        (
+            {"mcp_servers": [{"type": "url", "name": "a", "url": "https://a.example"}]},
+            "mcp_servers",
+        ),
         ({"skills": [{"type": "anthropic", "skill_id": "xlsx"}]}, "skills"),
         ({"multiagent": {"type": "coordinator", "agents": [{"type": "self"}]}}, "multiagent"),
         (
@@ -236,11 +236,11 @@ def test_lists_are_bounded_by_time(client: anthropic.Anthropic) -> None:
     ],
 )
 def test_what_can_not_be_honoured_is_refused_by_name(
-    client: anthropic.Anthropic, fields: dict[str, object], path: str
+    client: anthropic.Anthropic, fields: dict[str, Any], path: str
 ) -> None:
     before = [one.id for one in client.beta.agents.list()]
     with pytest.raises(anthropic.BadRequestError) as caught:
-        client.beta.agents.create(**{"name": "x", "model": MODEL, **fields})  # type: ignore[arg-type]
+        client.beta.agents.create(**{"name": "x", "model": MODEL, **fields})
     assert path in str(caught.value.api_message)
     assert [one.id for one in client.beta.agents.list()] == before
 
@@ -265,15 +265,17 @@ def test_what_can_not_be_honoured_is_refused_by_name(
         ),
         (
             {"configs": [{"name": "bash"}, {"name": "bash"}]},
-            'tools.0.agent_toolset_20260401.configs.1: duplicate entry for tool "AGENT_TOOL_NAME_BASH"',
+            "tools.0.agent_toolset_20260401.configs.1: "
+            'duplicate entry for tool "AGENT_TOOL_NAME_BASH"',
         ),
     ],
 )
 def test_refusals_of_tools_are_worded_as_the_hosted_ones(
-    client: anthropic.Anthropic, config: dict[str, object], wording: str
+    client: anthropic.Anthropic, config: dict[str, Any], wording: str
 ) -> None:
+    toolset: Any = {**TOOLSET, **config}
     with pytest.raises(anthropic.BadRequestError) as caught:
-        client.beta.agents.create(name="x", model=MODEL, tools=[{**TOOLSET, **config}])  # type: ignore[typeddict-item]
+        client.beta.agents.create(name="x", model=MODEL, tools=[toolset])
     assert str(caught.value.api_message).startswith(wording)
 
 
@@ -292,7 +294,10 @@ async def test_the_asynchronous_client_does_the_same(
 ) -> None:
     agent = await async_client.beta.agents.create(name="async", model=MODEL)
     changed = await async_client.beta.agents.update(agent.id, name="changed")
-    assert [one async for one in async_client.beta.agents.versions.list(agent.id)] == [changed, agent]
+    assert [one async for one in async_client.beta.agents.versions.list(agent.id)] == [
+        changed,
+        agent,
+    ]
     archived = await async_client.beta.agents.archive(agent.id)
     assert await async_client.beta.agents.retrieve(agent.id) == archived.model_copy(
         update={"updated_at": changed.updated_at}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import anthropic
 import pytest
 
+from support import wire
 from world import World
 
 CLOUD = {
@@ -28,7 +31,7 @@ LIMITED = {
 
 def test_a_bare_environment_is_shown_in_full(client: anthropic.Anthropic) -> None:
     environment = client.beta.environments.create(name="bare")
-    shown = environment.to_dict(mode="json")
+    shown = wire(environment)
     for name in ("id", "created_at", "updated_at"):
         del shown[name]
     assert shown == {
@@ -57,10 +60,10 @@ def test_a_bare_environment_is_shown_in_full(client: anthropic.Anthropic) -> Non
     ],
 )
 def test_configurations_are_written_out(
-    client: anthropic.Anthropic, config: dict[str, object] | None, shown: dict[str, object]
+    client: anthropic.Anthropic, config: Any, shown: dict[str, Any]
 ) -> None:
-    made = client.beta.environments.create(name="config", config=config)  # type: ignore[arg-type]
-    assert made.to_dict(mode="json")["config"] == shown
+    made = client.beta.environments.create(name="config", config=config)
+    assert wire(made)["config"] == shown
     assert client.beta.environments.retrieve(made.id) == made
 
 
@@ -72,18 +75,18 @@ def test_changes(client: anthropic.Anthropic) -> None:
         made.id,
         name="n",
         description="",
-        metadata={"a": None, "b": "", "d": "4"},  # type: ignore[dict-item]
+        metadata={"a": None, "b": "", "d": "4"},
         config={"type": "cloud", "networking": {"type": "limited"}},
     )
     assert (changed.name, changed.description) == ("n", "")
     assert changed.metadata == {"c": "3", "d": "4"}
-    assert changed.to_dict(mode="json")["config"] == LIMITED
+    assert wire(changed)["config"] == LIMITED
     assert changed.created_at == made.created_at and changed.updated_at > made.updated_at
     cleared = client.beta.environments.update(made.id, description=None)
     assert cleared.description is None
-    assert cleared.to_dict(mode="json")["config"] == LIMITED
+    assert wire(cleared)["config"] == LIMITED
     kept = client.beta.environments.update(made.id, config={"type": "cloud"})
-    assert kept.to_dict(mode="json")["config"] == LIMITED
+    assert wire(kept)["config"] == LIMITED
     assert client.beta.environments.retrieve(made.id) == kept
 
 
@@ -135,7 +138,12 @@ def test_names_may_repeat_and_the_newest_is_first(client: anthropic.Anthropic) -
         ({"config": {"type": "self_hosted"}}, "config.type"),
         ({"config": {"type": "cloud", "packages": {"pip": ["pandas"]}}}, "config.packages.pip"),
         (
-            {"config": {"type": "cloud", "networking": {"type": "limited", "allowed_hosts": ["a.b"]}}},
+            {
+                "config": {
+                    "type": "cloud",
+                    "networking": {"type": "limited", "allowed_hosts": ["a.b"]},
+                }
+            },
             "config.networking.allowed_hosts",
         ),
         (
@@ -160,11 +168,11 @@ def test_names_may_repeat_and_the_newest_is_first(client: anthropic.Anthropic) -
     ],
 )
 def test_what_can_not_be_honoured_is_refused_by_name(
-    client: anthropic.Anthropic, fields: dict[str, object], path: str
+    client: anthropic.Anthropic, fields: dict[str, Any], path: str
 ) -> None:
     before = [one.id for one in client.beta.environments.list()]
     with pytest.raises(anthropic.BadRequestError) as caught:
-        client.beta.environments.create(**{"name": "x", **fields})  # type: ignore[arg-type]
+        client.beta.environments.create(**{"name": "x", **fields})
     assert path in str(caught.value.api_message)
     assert [one.id for one in client.beta.environments.list()] == before
 

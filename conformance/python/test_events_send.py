@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, get_args
 
 import anthropic
@@ -30,11 +32,15 @@ from support import (
     text,
     turn,
     until_idle,
+    wire,
 )
-from world import MODEL_WITHOUT_SYSTEM_MESSAGES, World
+from world import BOUND, MODEL_WITHOUT_SYSTEM_MESSAGES, World, wait_until
 
 UNKNOWN_EVENT = "sevt_0123456789abcdefABCDEF01"
-PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+PIXEL = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk"
+    "+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
 
 
 def test_the_echo_of_a_message_is_not_processed_yet(
@@ -45,16 +51,17 @@ def test_the_echo_of_a_message_is_not_processed_yet(
     with client.beta.sessions.events.stream(session_id) as stream:
         client.beta.sessions.events.send(session_id, events=[message("first")])
         take_until(stream, lambda event: event.type == "span.model_request_start")
+        world.model.wait_for_requests(1)
         sent = client.beta.sessions.events.send(session_id, events=[message("second")])
         assert sent.data is not None
         (echo,) = sent.data
-        assert echo.to_dict(mode="json") == {
+        assert wire(echo) == {
             **message("second"),
             "id": echo.id,
             "processed_at": None,
         }
         # What waits stands last in the list, and first in the list that is read backward.
-        assert world.log(session_id)[-1] == echo.to_dict(mode="json")
+        assert world.log(session_id)[-1] == wire(echo)
         newest_first = client.beta.sessions.events.list(session_id, order="desc", limit=1)
         assert [event.id for event in newest_first.data] == [echo.id]
         client.beta.sessions.events.send(session_id, events=[INTERRUPT])
@@ -90,7 +97,7 @@ def test_all_content_is_kept_as_sent_and_reaches_the_model(
     (kept,) = [event for event in world.log(session_id) if event["type"] == "user.message"]
     assert kept["content"] == content
     (streamed,) = [event for event in events if event.type == "user.message"]
-    assert streamed.to_dict(mode="json")["content"] == content
+    assert wire(streamed)["content"] == content
     (request,) = world.model.requests()
     received = [
         {name: value for name, value in block.items() if name != "cache_control"}
@@ -114,12 +121,13 @@ def test_results_of_custom_tools_may_have_all_content(
         {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PIXEL}},
     ]
     world.model.script(
-        calls(("weather", {"city": "Rome"})), text("thanks", when={"has_tool_result_for": "weather"})
+        calls(("weather", {"city": "Rome"})),
+        text("thanks", when={"has_tool_result_for": "weather"}),
     )
     session_id = world.session(tools=[WEATHER])
     (call,) = call_ids(turn(client, session_id, "hi"))
     events = turn(client, session_id, {**answer(call, ""), "content": content})
-    assert events[0].to_dict(mode="json")["content"] == content
+    assert wire(events[0])["content"] == content
     result = world.model.requests()[-1]["messages"][-1]["content"][0]
     assert result["type"] == "tool_result" and result["content"] == content
 
@@ -161,13 +169,14 @@ def test_the_order_of_a_batch_is_kept(world: World, client: anthropic.Anthropic)
 
 def test_a_batch_is_taken_whole_or_not_at_all(world: World, client: anthropic.Anthropic) -> None:
     session_id = world.session()
+    wrong: Any
     for wrong in (
         {"type": "user.message", "content": []},
         answer(UNKNOWN_EVENT, "x"),
         confirm(UNKNOWN_EVENT),
     ):
         with pytest.raises(anthropic.BadRequestError, match=r"events\[1\]"):
-            client.beta.sessions.events.send(session_id, events=[message("ok"), wrong])  # type: ignore[list-item]
+            client.beta.sessions.events.send(session_id, events=[message("ok"), wrong])
     assert world.log(session_id) == []
     assert world.status(session_id) == "idle"
 
@@ -231,20 +240,25 @@ def test_a_batch_is_taken_whole_or_not_at_all(world: World, client: anthropic.An
             },
             "events[0].content",
         ),
-        ({"type": "user.interrupt", "session_thread_id": "sthr_0123456789abcdefABCDEF01"}, "events[0]"),
+        (
+            {"type": "user.interrupt", "session_thread_id": "sthr_0123456789abcdefABCDEF01"},
+            "events[0]",
+        ),
     ],
 )
 def test_what_is_wrong_is_refused_by_its_place(
-    world: World, client: anthropic.Anthropic, event: dict[str, Any], wording: str
+    world: World, client: anthropic.Anthropic, event: Any, wording: str
 ) -> None:
     session_id = world.session()
     with pytest.raises(anthropic.BadRequestError) as caught:
-        client.beta.sessions.events.send(session_id, events=[event])  # type: ignore[list-item]
+        client.beta.sessions.events.send(session_id, events=[event])
     assert wording in str(caught.value.api_message)
     assert world.log(session_id) == []
 
 
-@pytest.mark.parametrize("body", [{}, {"events": []}, {"events": None}, {"events": [message("x")], "x": 1}])
+@pytest.mark.parametrize(
+    "body", [{}, {"events": []}, {"events": None}, {"events": [message("x")], "x": 1}]
+)
 def test_bodies_are_checked(world: World, body: dict[str, Any]) -> None:
     session_id = world.session()
     assert world.raw().post(f"/v1/sessions/{session_id}/events", json=body).status_code == 400
@@ -258,7 +272,7 @@ def test_no_message_while_answers_are_awaited(world: World, client: anthropic.An
     before = world.log(session_id)
     for events in ([message("hello?")], [system_message("hello?")]):
         with pytest.raises(anthropic.BadRequestError) as caught:
-            client.beta.sessions.events.send(session_id, events=events)  # type: ignore[arg-type]
+            client.beta.sessions.events.send(session_id, events=events)
         for call in ids:
             assert call in str(caught.value.api_message)
     assert world.log(session_id) == before
@@ -270,13 +284,13 @@ def test_the_first_answer_wins(world: World, client: anthropic.Anthropic) -> Non
     first, second = call_ids(turn(client, session_id, "hi"))
     turn(client, session_id, answer(first, "rain"))
     before = world.log(session_id)
-    client.beta.sessions.events.send(session_id, events=[answer(first, "sun")])  # type: ignore[list-item]
+    client.beta.sessions.events.send(session_id, events=[answer(first, "sun")])
     assert world.log(session_id) == before
     turn(client, session_id, answer(second, "snow"))
     before = world.log(session_id)
     # The same when the turn is over.
     for call in (first, second):
-        client.beta.sessions.events.send(session_id, events=[answer(call, "sun")])  # type: ignore[list-item]
+        client.beta.sessions.events.send(session_id, events=[answer(call, "sun")])
     assert world.log(session_id) == before
     assert world.status(session_id) == "idle"
     results = world.model.requests()[-1]["messages"][-1]["content"]
@@ -289,7 +303,7 @@ def test_the_first_confirmation_wins(world: World, client: anthropic.Anthropic) 
     (call,) = call_ids(turn(client, session_id, "hi"))
     turn(client, session_id, confirm(call, "deny"))
     before = world.log(session_id)
-    client.beta.sessions.events.send(session_id, events=[confirm(call, "allow")])  # type: ignore[list-item]
+    client.beta.sessions.events.send(session_id, events=[confirm(call, "allow")])
     assert world.log(session_id) == before
 
 
@@ -306,21 +320,22 @@ def test_answers_to_unknown_calls_are_refused(world: World, client: anthropic.An
         answer("toolu_1", "x"),
     ):
         with pytest.raises(anthropic.BadRequestError, match=r"events\[0\]"):
-            client.beta.sessions.events.send(session_id, events=[wrong])  # type: ignore[list-item]
+            client.beta.sessions.events.send(session_id, events=[wrong])
     turn(client, session_id, answer(call, "x"))
     allowed = turn(client, session_id, "and now?")
     (bash,) = [event.id for event in allowed if event.type == "agent.tool_use"]
     # That one was allowed by its policy: nobody has asked.
     with pytest.raises(anthropic.BadRequestError, match=bash):
-        client.beta.sessions.events.send(session_id, events=[confirm(bash)])  # type: ignore[list-item]
+        client.beta.sessions.events.send(session_id, events=[confirm(bash)])
 
 
 def test_an_interrupt_at_rest_changes_nothing(world: World, client: anthropic.Anthropic) -> None:
     world.model.script(text("done"))
     session_id = world.session()
     (thread,) = client.beta.sessions.threads.list(session_id)
+    interrupt: Any
     for interrupt in (INTERRUPT, {**INTERRUPT, "session_thread_id": thread.id}):
-        sent = client.beta.sessions.events.send(session_id, events=[interrupt])  # type: ignore[list-item]
+        sent = client.beta.sessions.events.send(session_id, events=[interrupt])
         assert sent.data is not None and sent.data[0].type == "user.interrupt"
     assert world.log(session_id) == []
     turn(client, session_id, "hi")
@@ -337,7 +352,7 @@ def test_system_messages_have_their_place(world: World, client: anthropic.Anthro
         [system_message("b"), system_message("c")],
     ):
         with pytest.raises(anthropic.BadRequestError, match=r"events\["):
-            client.beta.sessions.events.send(session_id, events=events)  # type: ignore[arg-type]
+            client.beta.sessions.events.send(session_id, events=events)
     assert world.log(session_id) == []
 
 
@@ -348,10 +363,44 @@ def test_a_model_without_system_messages_takes_none(
     with pytest.raises(anthropic.BadRequestError) as caught:
         client.beta.sessions.events.send(
             session_id,
-            events=[message("a"), system_message("b")],  # type: ignore[list-item]
+            events=[message("a"), system_message("b")],
         )
     assert caught.value.error_code == "model_does_not_support_mid_conversation_system"
     assert world.log(session_id) == []
+
+
+def test_many_clients_of_one_session(world: World) -> None:
+    world.model.script({"times": 0, "steps": [{"echo": True}]})
+    session_id = world.session()
+    begun = threading.Barrier(8)
+
+    def talk(name: int) -> list[str]:
+        mine = world.client()
+        begun.wait(BOUND)
+        said = [f"{name}.{number}" for number in range(5)]
+        for one in said:
+            mine.beta.sessions.events.send(session_id, events=[message(one)])
+        return said
+
+    with ThreadPoolExecutor(8) as pool:
+        sent = list(pool.map(talk, range(8)))
+    wait_until(lambda: world.status(session_id) == "idle", "idle")
+    log = world.log(session_id)
+    heard = [event["content"][0]["text"] for event in log if event["type"] == "user.message"]
+    # All of them, once each, and those of one client in the order in which it sent them.
+    assert sorted(heard) == sorted(one for said in sent for one in said)
+    for name, said in enumerate(sent):
+        assert [one for one in heard if one.startswith(f"{name}.")] == said
+
+
+def test_a_long_message(world: World, client: anthropic.Anthropic) -> None:
+    words = "0123456789abcdef\u00fc\n" * 100_000
+    world.model.script(text("long indeed"))
+    session_id = world.session()
+    events = turn(client, session_id, words)
+    assert events[2].content[0].text == words
+    assert world.log(session_id)[2]["content"][0]["text"] == words
+    assert world.model.requests()[0]["messages"][0]["content"][0]["text"] == words
 
 
 def test_lists_filter_by_type_and_time(world: World, client: anthropic.Anthropic) -> None:
@@ -386,7 +435,7 @@ def test_lists_filter_by_type_and_time(world: World, client: anthropic.Anthropic
     # Old clients repeat the bare name.
     http = world.raw()
     path = f"/v1/sessions/{session_id}/events"
-    query = [("types", "agent.message"), ("types", "user.message"), ("beta", "true")]
+    query = {"types": ["agent.message", "user.message"], "beta": "true"}
     assert len(http.get(path, params=query).json()["data"]) == 4
     assert http.get(path, params={"types[]": "agent.dance"}).status_code == 400
     assert http.get(path, params={"types[]": "session.deleted"}).status_code == 400

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -31,6 +30,7 @@ from support import (
     text,
     turn,
     until_idle,
+    wire,
 )
 from world import API_KEY, BOUND, World, wait_until
 
@@ -40,23 +40,30 @@ ONE_TURN = [*started("hi"), *asked("agent.message(hello)"), *rested()]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def first_ping(shared_world: World) -> Iterator[Future[float]]:
+def first_ping(shared_world: World) -> Future[float]:
     """Waits for a ping while the other tests run: seconds until the first one on a quiet stream."""
     session_id = shared_world.session()
+    found: Future[float] = Future()
 
-    def wait() -> float:
+    def wait() -> None:
         begun = time.monotonic()
         timeout = httpx2.Timeout(BOUND, read=PING_EVERY + BOUND)
         headers = {"authorization": f"Bearer {API_KEY}"}
-        with httpx2.Client(base_url=shared_world.url, headers=headers, timeout=timeout) as http:
-            with raw_stream(http, session_id) as stream:
+        try:
+            with (
+                httpx2.Client(base_url=shared_world.url, headers=headers, timeout=timeout) as http,
+                raw_stream(http, session_id) as stream,
+            ):
                 for frame in stream.all_frames():
+                    # Not the one that opens the stream.
                     if frame.event == "ping" and time.monotonic() - begun > 1:
-                        return time.monotonic() - begun
-        raise AssertionError("the stream has ended")
+                        return found.set_result(time.monotonic() - begun)
+            raise AssertionError("the stream has ended")
+        except Exception as error:
+            found.set_exception(error)
 
-    with ThreadPoolExecutor(1) as pool:
-        yield pool.submit(wait)
+    threading.Thread(target=wait, daemon=True).start()
+    return found
 
 
 # --- from where on
@@ -67,7 +74,7 @@ def test_open_then_send(world: World, client: anthropic.Anthropic) -> None:
     session_id = world.session()
     events = turn(client, session_id, "hi")
     assert story(events) == ONE_TURN
-    assert [event.to_dict(mode="json")["id"] for event in events] == [
+    assert [wire(event)["id"] for event in events] == [
         event["id"] for event in world.log(session_id)
     ]
 
@@ -86,7 +93,7 @@ def test_what_is_streamed_is_what_is_listed(world: World, client: anthropic.Anth
 
 
 def test_send_then_stream_while_the_turn_runs(world: World, client: anthropic.Anthropic) -> None:
-    world.model.script({"steps": [{"pause_ms": 400}, {"text": "hello"}]})
+    world.model.script({"steps": [{"pause_ms": 700}, {"text": "hello"}]})
     session_id = world.session()
     client.beta.sessions.events.send(session_id, events=[message("hi")])
     world.model.wait_for_requests(1)
@@ -140,8 +147,7 @@ def test_what_was_shown_is_not_replayed(
         if look == "retrieve":
             wait_until(lambda: world.status(session_id) == "idle", "idle")
         elif look == "events":
-            kinds = lambda: [event["type"] for event in world.log(session_id)]  # noqa: E731
-            wait_until(lambda: "session.status_idle" in kinds(), "idle")
+            wait_until(lambda: story(world.log(session_id))[-3:] == rested(), "idle")
         else:
             (thread,) = client.beta.sessions.threads.list(session_id)
             events = client.beta.sessions.threads.events
@@ -175,6 +181,7 @@ def test_every_event_of_a_stream_is_in_the_list_already(
     session_id = world.session(tools=[TOOLSET])
     with client.beta.sessions.events.stream(session_id) as stream:
         client.beta.sessions.events.send(session_id, events=[message("hi")])
+        event: Any
         for event in stream:
             assert event.id in [one["id"] for one in world.log(session_id)]
             if event.type == "session.status_idle":
@@ -227,9 +234,7 @@ def whole_log(world: World, session_id: str, last: str, **query: Any) -> list[Fr
 
 
 @pytest.mark.parametrize("way", ["header", "query"])
-def test_a_stream_goes_on_at_any_event(
-    world: World, client: anthropic.Anthropic, way: str
-) -> None:
+def test_a_stream_goes_on_at_any_event(world: World, client: anthropic.Anthropic, way: str) -> None:
     world.model.script(calls(("weather", {})), text("b"), text("c"))
     session_id = world.session(tools=[WEATHER])
     (call,) = call_ids(turn(client, session_id, "x", "y", "z"))
@@ -245,7 +250,7 @@ def test_a_stream_goes_on_at_any_event(
     for index, position in enumerate(positions[:-1]):
         assert position is not None
         at = {"last_event_id": position} if way == "header" else {"query": {"after": position}}
-        with raw_stream(http, session_id, **at) as stream:  # type: ignore[arg-type]
+        with raw_stream(http, session_id, **at) as stream:
             rest: list[Frame] = []
             for frame in stream:
                 rest.append(frame)
@@ -399,7 +404,7 @@ def test_headers(world: World) -> None:
             # Something comes at once, so that clients behind a proxy see it open.
             begun = time.monotonic()
             assert next(response.iter_raw())
-            assert time.monotonic() - begun < 1
+            assert time.monotonic() - begun < 2
 
 
 def test_previews_are_of_known_kinds(world: World) -> None:
@@ -407,8 +412,7 @@ def test_previews_are_of_known_kinds(world: World) -> None:
     http = world.raw()
     path = f"/v1/sessions/{session_id}/events/stream"
     assert http.get(path, params={"event_deltas[]": "agent.tool_use"}).status_code == 400
-    many = [("event_deltas[]", "agent.message")] * 101
-    assert http.get(path, params=many).status_code == 400
+    assert http.get(path, params={"event_deltas[]": ["agent.message"] * 101}).status_code == 400
     for name in ("event_deltas[]", "event_deltas"):
         with http.stream("GET", path, params={name: "agent.message"}) as response:
             assert response.status_code == 200
@@ -439,6 +443,7 @@ def test_a_client_that_leaves_disturbs_nobody(world: World, client: anthropic.An
     with client.beta.sessions.events.stream(session_id) as stream:
         client.beta.sessions.events.send(session_id, events=[message("hi")])
         take_until(stream, lambda event: event.type == "span.model_request_start")
+        world.model.wait_for_requests(1)
     assert world.status(session_id) == "running"
     client.beta.sessions.events.send(session_id, events=[INTERRUPT])
     wait_until(lambda: world.status(session_id) == "idle", "idle")

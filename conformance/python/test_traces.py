@@ -29,8 +29,8 @@ from support import (
     system_message,
     take_until,
     text,
-    turn,
     until_idle,
+    wire,
 )
 from world import MODEL, World
 
@@ -71,7 +71,7 @@ class Told:
         self._stream.close()
         assert story(self.events) == list(wanted)
         log = self.world.log(self.session_id)
-        assert [event.to_dict(mode="json") for event in self.events] == log
+        assert [wire(event) for event in self.events] == log
 
     def said(self, request: int = -1) -> list[tuple[str, list[Any]]]:
         """The conversation of a model request: roles, and contents in short."""
@@ -132,14 +132,19 @@ def test_a_second_turn_knows_the_first(world: World, client: anthropic.Anthropic
 
 def test_a_tool_turn(world: World, client: anthropic.Anthropic) -> None:
     world.model.script(
-        {"steps": [{"text": "let me see"}, {"tool_use": {"name": "bash", "input": {"command": "ls"}}}]},
+        {
+            "steps": [
+                {"text": "let me see"},
+                {"tool_use": {"name": "bash", "input": {"command": "ls"}}},
+            ]
+        },
         text("no sandbox, then", when={"has_tool_result_for": "bash"}),
     )
     told = Told(world, client, tools=[TOOLSET])
     told.send("hi")
     told.until_idle()
     call = told.events[5]
-    assert call.to_dict(mode="json") == {
+    assert wire(call) == {
         "id": call.id,
         "type": "agent.tool_use",
         "name": "bash",
@@ -147,7 +152,7 @@ def test_a_tool_turn(world: World, client: anthropic.Anthropic) -> None:
         "evaluated_permission": "allow",
         "evaluation": {"type": "always_allow"},
         "session_thread_id": None,
-        "processed_at": call.to_dict(mode="json")["processed_at"],
+        "processed_at": wire(call)["processed_at"],
     }
     result = told.events[7]
     assert (result.tool_use_id, result.is_error) == (call.id, True)
@@ -173,7 +178,9 @@ def test_parallel_calls_give_their_results_in_order(
     assert results == uses
     told.tells(
         *started("hi"),
-        *asked("agent.tool_use(bash,allow)", "agent.tool_use(read,allow)", "agent.tool_use(bash,allow)"),
+        *asked(
+            "agent.tool_use(bash,allow)", "agent.tool_use(read,allow)", "agent.tool_use(bash,allow)"
+        ),
         *["agent.tool_result(error)"] * 3,
         *asked("agent.message(done)"),
         *rested(),
@@ -236,13 +243,13 @@ def test_a_custom_tool_that_fails(world: World, client: anthropic.Anthropic) -> 
 
 
 def test_inputs_are_kept_to_the_letter(world: World, client: anthropic.Anthropic) -> None:
-    given = {"z": 1, "a": {"y": [1.50, None, True], "b": "Ü\n\"\\\u2028"}, "": {}, "list": []}
+    given = {"z": 1, "a": {"y": [1.50, None, True], "b": 'Ü\n"\\\u2028'}, "": {}, "list": []}
     tool = {**WEATHER, "input_schema": {"type": "object"}}
     world.model.script(calls(("weather", given)), text("ok"))
     told = Told(world, client, tools=[tool])
     told.send("hi")
     told.until_idle()
-    shown = told.events[4].to_dict(mode="json")["input"]
+    shown = wire(told.events[4])["input"]
     assert shown == given and list(shown) == list(given)
     told.send(answer(told.calls()[0], "x"))
     told.until_idle()
@@ -259,7 +266,7 @@ def test_always_ask(world: World, client: anthropic.Anthropic, verdict: str) -> 
     told.send("hi")
     told.until_idle("requires_action")
     (call,) = told.calls()
-    use = told.events[4].to_dict(mode="json")
+    use = wire(told.events[4])
     assert (use["id"], use["evaluation"]) == (call, {"type": "always_ask"})
     told.send(confirm(call, verdict))
     told.until_idle("end_turn")
@@ -290,7 +297,9 @@ def test_the_model_is_told_why_it_was_denied(world: World, client: anthropic.Ant
         result = [event for event in told.events if event.type == "agent.tool_result"][-1]
         assert [block.text for block in result.content] == [words]
         assert told.said()[-1] == ("user", [{"error": words}])
-        confirmation = [event for event in told.events if event.type == "user.tool_confirmation"][-1]
+        confirmation = [event for event in told.events if event.type == "user.tool_confirmation"][
+            -1
+        ]
         assert confirmation.deny_message == fields.get("deny_message")
 
 
@@ -384,7 +393,9 @@ def test_an_answer_before_the_idle_event(world: World, client: anthropic.Anthrop
     told.send(answer(use.id, "sun"))
     told.until_idle("end_turn")
     seen = [word for word in story(told.events) if "idle(requires_action)" not in word]
-    assert seen.count("user.custom_tool_result") == 1 and seen[-1] == "session.status_idle(end_turn)"
+    assert (
+        seen.count("user.custom_tool_result") == 1 and seen[-1] == "session.status_idle(end_turn)"
+    )
     assert told.said()[-1] == ("user", [{"ok": "sun"}])
 
 
@@ -415,7 +426,7 @@ def test_a_message_during_a_turn_is_steered_into_it(
     world: World, client: anthropic.Anthropic
 ) -> None:
     world.model.script(
-        {"steps": [{"pause_ms": 300}, {"tool_use": {"name": "bash", "input": {}}}]},
+        {"steps": [{"pause_ms": 700}, {"tool_use": {"name": "bash", "input": {}}}]},
         text("both"),
     )
     told = Told(world, client, tools=[TOOLSET])
@@ -438,7 +449,7 @@ def test_a_message_during_a_turn_is_steered_into_it(
 def test_a_message_during_the_last_request_prolongs_the_turn(
     world: World, client: anthropic.Anthropic
 ) -> None:
-    world.model.script({"steps": [{"pause_ms": 300}, {"text": "first"}]}, text("second"))
+    world.model.script({"steps": [{"pause_ms": 700}, {"text": "first"}]}, text("second"))
     told = Told(world, client)
     told.send("one")
     told.until("span.model_request_start")
@@ -502,6 +513,7 @@ def test_an_interrupt_goes_ahead_of_what_waits(world: World, client: anthropic.A
     told = Told(world, client)
     told.send("one")
     told.until("span.model_request_start")
+    world.model.wait_for_requests(1)
     told.send("two")
     told.send(INTERRUPT)
     told.until_idle()
@@ -515,13 +527,12 @@ def test_an_interrupt_goes_ahead_of_what_waits(world: World, client: anthropic.A
     )
 
 
-def test_an_interrupt_and_a_message_in_one_batch(
-    world: World, client: anthropic.Anthropic
-) -> None:
+def test_an_interrupt_and_a_message_in_one_batch(world: World, client: anthropic.Anthropic) -> None:
     world.model.script(stalled(), text("hello"))
     told = Told(world, client)
     told.send("one")
     told.until("span.model_request_start")
+    world.model.wait_for_requests(1)
     told.send(INTERRUPT, "two")
     told.until_idle()
     told.until_idle()
@@ -534,9 +545,7 @@ def test_an_interrupt_and_a_message_in_one_batch(
     )
 
 
-def test_an_interrupt_while_answers_are_awaited(
-    world: World, client: anthropic.Anthropic
-) -> None:
+def test_an_interrupt_while_answers_are_awaited(world: World, client: anthropic.Anthropic) -> None:
     world.model.script(calls(ROME, BASH), text("hello"))
     told = Told(world, client, tools=[WEATHER, ASKING_TOOLSET])
     told.send("hi")
@@ -800,8 +809,8 @@ def test_a_refusal(
     told = Told(world, client)
     told.send("bad")
     idle = told.until_idle("refusal")
-    assert idle.to_dict(mode="json")["stop_details"] == shown
-    of_thread = told.events[-3].to_dict(mode="json")
+    assert wire(idle)["stop_details"] == shown
+    of_thread = wire(told.events[-3])
     assert of_thread["stop_details"] == shown
     told.send("good")
     told.until_idle("end_turn")
@@ -815,7 +824,13 @@ def test_a_refusal(
 
 def test_thinking_is_a_sign_and_no_text(world: World, client: anthropic.Anthropic) -> None:
     world.model.script(
-        {"steps": [{"thinking": "secret"}, {"text": "a"}, {"tool_use": {"name": "bash", "input": {}}}]},
+        {
+            "steps": [
+                {"thinking": "secret"},
+                {"text": "a"},
+                {"tool_use": {"name": "bash", "input": {}}},
+            ]
+        },
         {"steps": [{"redacted_thinking": "c2VjcmV0"}, {"thinking": "more"}, {"text": "b"}]},
     )
     told = Told(world, client, tools=[TOOLSET])
@@ -823,7 +838,7 @@ def test_thinking_is_a_sign_and_no_text(world: World, client: anthropic.Anthropi
     told.until_idle()
     for event in told.events:
         if event.type == "agent.thinking":
-            assert set(event.to_dict(mode="json")) == {"id", "type", "processed_at"}
+            assert set(wire(event)) == {"id", "type", "processed_at"}
     assert "secret" not in str(world.log(told.session_id))
     words = story(told.events)
     assert words[:7] == [
@@ -870,9 +885,7 @@ def test_the_end_of_the_output(world: World, client: anthropic.Anthropic) -> Non
     assert told.said()[1] == ("assistant", ["cut he"])
 
 
-def test_the_end_of_the_output_inside_of_a_call(
-    world: World, client: anthropic.Anthropic
-) -> None:
+def test_the_end_of_the_output_inside_of_a_call(world: World, client: anthropic.Anthropic) -> None:
     half = {
         "block": {"type": "tool_use", "id": "toolu_half", "name": "weather", "input": {}},
         "deltas": [{"type": "input_json_delta", "partial_json": '{"city": "Ro'}],
@@ -917,9 +930,7 @@ def test_an_empty_response_ends_the_turn(world: World, client: anthropic.Anthrop
     )
 
 
-def test_several_texts_in_a_row_are_one_message(
-    world: World, client: anthropic.Anthropic
-) -> None:
+def test_several_texts_in_a_row_are_one_message(world: World, client: anthropic.Anthropic) -> None:
     world.model.script({"steps": [{"text": "a"}, {"text": "b"}]})
     told = Told(world, client)
     told.send("hi")

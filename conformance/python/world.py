@@ -133,16 +133,17 @@ class ScriptedModel:
 
     def requests(self) -> list[dict[str, Any]]:
         """The bodies of all requests for a message since the script was set."""
-        return [one["body"] for one in self._call("GET", "/requests") if one["path"] == "/v1/messages"]
+        return [one["body"] for one in self.captured()]
+
+    def captured(self) -> list[dict[str, Any]]:
+        """The same with their heads and times."""
+        seen = self._call("GET", "/requests")
+        return [one for one in seen if one["path"] == "/v1/messages"]
 
     def wait_for_requests(self, count: int) -> list[dict[str, Any]]:
         """Waits until so many requests have come."""
-
-        def enough() -> list[dict[str, Any]] | None:
-            found = self.requests()
-            return found if len(found) >= count else None
-
-        return wait_until(enough, f"{count} model requests")
+        wait_until(lambda: len(self.requests()) >= count, f"{count} model requests")
+        return self.requests()
 
     def take_violations(self) -> list[str]:
         """What the real API would have refused since the last time."""

@@ -12,7 +12,7 @@ use serde_json::value::to_raw_value;
 
 use crate::{
     prompt,
-    state::{self, State, Thread},
+    state::{self, Entry, State, Thread},
 };
 
 /// From this share of the window on, the oldest tool results are left out.
@@ -78,20 +78,21 @@ fn tools(agent: &SessionAgent) -> Arc<[ToolSpec]> {
 
 /// The conversation, and the place before which its tool results are left out.
 fn fit(thread: &Thread, window: u64) -> Result<(Seq, Vec<Item>), Full> {
-    let mut estimate = thread.window_estimate();
     let mut trimmed_before = thread.trimmed_before;
+    // A request that gave no response may have cut what the last response has still measured.
+    let cut_since = thread.measured_before..trimmed_before;
+    let cut = thread.entries.iter().filter(|entry| cut_since.contains(&entry.seq));
+    let mut estimate = thread.window_estimate().saturating_sub(cut.map(saving).sum());
     if estimate * 100 > window * TRIM_AT_PERCENT {
         let goal = window * TRIM_TO_PERCENT / 100;
         for entry in &thread.entries {
             if estimate <= goal {
                 break;
             }
-            let Item::ToolResults(results) = &entry.item else { continue };
-            if entry.seq < trimmed_before {
+            if entry.seq < trimmed_before || !matches!(entry.item, Item::ToolResults(_)) {
                 continue;
             }
-            let left = state::estimate(prompt::TRIMMED) * results.len() as u64;
-            estimate = estimate.saturating_sub(entry.tokens.saturating_sub(left));
+            estimate = estimate.saturating_sub(saving(entry));
             trimmed_before = entry.seq + 1;
         }
     }
@@ -110,6 +111,17 @@ fn fit(thread: &Thread, window: u64) -> Result<(Seq, Vec<Item>), Full> {
         item => item.clone(),
     });
     Ok((trimmed_before, items.collect()))
+}
+
+/// About how many tokens it saves to leave a step's tool results out.
+fn saving(entry: &Entry) -> u64 {
+    match &entry.item {
+        Item::ToolResults(results) => {
+            let left = state::estimate(prompt::TRIMMED) * results.len() as u64;
+            entry.tokens.saturating_sub(left)
+        }
+        _ => 0,
+    }
 }
 
 fn effort(effort: agent::Effort) -> Effort {

@@ -112,11 +112,10 @@ impl Drive<'_> {
     async fn run(&mut self, poked: &Notify) -> Result<(), Stopped> {
         loop {
             let plan = step::step(&self.state, &self.core.limits);
-            for (effect, flight) in &mut self.flights {
-                if !plan.effects.contains(effect) {
-                    flight.stop();
-                }
-            }
+            // What is not wanted any more is stopped and lands; a wait just ends.
+            self.flights.retain(|effect, flight| {
+                plan.effects.contains(effect) || flight.stop()
+            });
             if !plan.append.is_empty() {
                 let work = Work {
                     drafts: self.write(plan.append),

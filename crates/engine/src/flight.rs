@@ -39,16 +39,23 @@ pub(crate) enum Outcome {
 
 /// An effect under way. Dropping it ends it.
 pub(crate) struct Flight {
-    stop: Option<oneshot::Sender<()>>,
+    stop: Stop,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Flight {
-    /// Asks it to end; it lands soon.
-    pub(crate) fn stop(&mut self) {
-        if let Some(stop) = self.stop.take() {
-            // A flight that has landed already needs no telling.
-            let _ = stop.send(());
+    /// Asks it to end. True when it will land and say so, false when there is nothing to say
+    /// and it may be dropped.
+    pub(crate) fn stop(&mut self) -> bool {
+        match &mut self.stop {
+            Stop::Silent => false,
+            Stop::Lands(stop) => {
+                if let Some(stop) = stop.take() {
+                    // A flight that has landed already needs no telling.
+                    let _ = stop.send(());
+                }
+                true
+            }
         }
     }
 }
@@ -57,6 +64,14 @@ impl Drop for Flight {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+/// How an effect ends before its time.
+enum Stop {
+    /// Without a word.
+    Silent,
+    /// It is told, and lands; told already when there is nobody to tell.
+    Lands(Option<oneshot::Sender<()>>),
 }
 
 /// Where flights report.
@@ -83,7 +98,7 @@ impl ModelFlight {
         tower: Tower,
     ) -> Flight {
         let (stop, stopped) = oneshot::channel();
-        launch(Some(stop), async move {
+        launch(Stop::Lands(Some(stop)), async move {
             let effect = self.effect.clone();
             let outcome = self.fly(stream, durable, stopped).await;
             // The drive may be gone; then nobody needs the answer.
@@ -240,7 +255,7 @@ async fn wait_until_open(durable: &mut Option<oneshot::Receiver<()>>) {
 /// Starts a tool, or the search for what came of it.
 pub(crate) fn tool(effect: Effect, work: ToolFuture, tower: Tower) -> Flight {
     let (stop, stopped) = oneshot::channel();
-    launch(Some(stop), async move {
+    launch(Stop::Lands(Some(stop)), async move {
         let outcome = tokio::select! {
             biased;
             _ = stopped => Outcome::ToolStopped,
@@ -252,14 +267,14 @@ pub(crate) fn tool(effect: Effect, work: ToolFuture, tower: Tower) -> Flight {
 
 /// Starts a wait.
 pub(crate) fn sleep(effect: Effect, wait: std::time::Duration, tower: Tower) -> Flight {
-    launch(None, async move {
+    launch(Stop::Silent, async move {
         tokio::time::sleep(wait).await;
         let _ = tower.send(Landing { effect, outcome: Outcome::Awake });
     })
 }
 
 fn launch(
-    stop: Option<oneshot::Sender<()>>,
+    stop: Stop,
     work: impl Future<Output = ()> + Send + 'static,
 ) -> Flight {
     #[expect(clippy::disallowed_methods, reason = "ends with the flight, which aborts it on drop")]

@@ -14,7 +14,6 @@ use serde_json::{Value, json};
 
 use crate::{
     line::{self, Line, Rest, Scribe},
-    own::{self, InputTaken, Taken},
     state::Ending,
     step,
     summary::{Awaits, Status, Summary},
@@ -91,8 +90,8 @@ struct Intake<'a> {
     drafts: Vec<Draft>,
     echo: Vec<String>,
     /// Messages of this batch that no thread has taken.
-    messages: Vec<Taken>,
-    /// Whether this batch has answered a call.
+    messages: Vec<(Seq, Arc<str>)>,
+    /// Whether this batch has answered a call that no interrupt has closed since.
     answered: bool,
 }
 
@@ -166,7 +165,7 @@ impl Intake<'_> {
 
     fn queue(&mut self, kind: &'static str, members: Value) -> Result<(), ApiError> {
         let (id, seq) = self.push_event(kind, members, false)?;
-        self.messages.push(Taken { seq, id });
+        self.messages.push((seq, id));
         Ok(())
     }
 
@@ -176,7 +175,8 @@ impl Intake<'_> {
             return self.push_event(wire::USER_INTERRUPT, members, false).map(drop);
         }
         let open = self.summary.primary().map(|primary| primary.open.clone()).unwrap_or_default();
-        if open.is_empty() {
+        // Calls that this batch has answered would go on; then there is a turn to end.
+        if open.is_empty() && !self.answered {
             // Nothing to interrupt. Nothing is logged either: clients that count quiet time
             // after an idle event would begin to wait again, for nothing.
             let id = self.scribe.event_id();
@@ -194,8 +194,8 @@ impl Intake<'_> {
             };
             self.push(closing)?;
         }
-        let taken = InputTaken { taken: vec![Taken { seq, id }] };
-        self.push(line::own_record(own::kind::INPUT_TAKEN, &self.thread, &taken))?;
+        self.push(line::input_taken(&self.thread, seq, &id))?;
+        self.answered = false;
         self.rest(&Rest::Ended(Ending::EndTurn))
     }
 
@@ -258,17 +258,20 @@ impl Intake<'_> {
             }
             return Ok(false);
         }
-        if self.messages.is_empty() && !self.answered {
+        if self.summary.waiting.is_empty() && !self.answered {
             return Ok(false);
         }
         for line in line::running(&self.thread.clone(), &self.agent_name.clone()) {
             self.push(line)?;
         }
-        // With calls to finish first, the harness takes the messages behind their results.
+        // With calls to finish first, the harness takes the messages behind their results. With
+        // older input, which waited with calls that were interrupted, it takes all in order.
         let calls_come_first = had_open_calls && self.answered;
-        if !calls_come_first && !self.messages.is_empty() {
-            let taken = InputTaken { taken: std::mem::take(&mut self.messages) };
-            self.push(line::own_record(own::kind::INPUT_TAKEN, &self.thread, &taken))?;
+        let older_waits = self.summary.waiting.len() > self.messages.len();
+        if !calls_come_first && !older_waits && !self.messages.is_empty() {
+            for (seq, id) in std::mem::take(&mut self.messages) {
+                self.push(line::input_taken(&self.thread, seq, &id))?;
+            }
         }
         Ok(true)
     }

@@ -28,3 +28,5 @@ pub use tools::{Hands, NoSandbox, ToolCall, ToolFuture, ToolOutcome};
 
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod tests;

@@ -7,13 +7,13 @@ use std::{borrow::Cow, sync::Arc};
 
 use posthouse_model::Usage;
 use posthouse_protocol::{Micros, event::kind as wire, id::IdKind};
-use posthouse_store::Draft;
+use posthouse_store::{Draft, Seq};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    own::{self, InputTaken, Taken},
-    state::{Ending, Queued},
+    own::{self, InputTaken},
+    state::Ending,
     summary::Summary,
 };
 
@@ -200,9 +200,8 @@ pub fn idle(thread: &Arc<str>, agent_name: &str, rest: &Rest) -> [Line; 3] {
 
 /// Client input enters the conversation.
 #[must_use]
-pub fn input_taken<'q>(thread: &Arc<str>, queued: impl Iterator<Item = &'q Queued>) -> Line {
-    let taken = queued.map(|one| Taken { seq: one.seq, id: Arc::clone(&one.id) }).collect();
-    own_record(own::kind::INPUT_TAKEN, thread, &InputTaken { taken })
+pub fn input_taken(thread: &Arc<str>, seq: Seq, id: &Arc<str>) -> Line {
+    own_record(own::kind::INPUT_TAKEN, thread, &InputTaken { seq, id: Arc::clone(id) })
 }
 
 /// The result of a call that the server has to give.

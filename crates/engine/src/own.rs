@@ -43,16 +43,10 @@ pub struct SessionOpened {
     pub metadata: BTreeMap<String, String>,
 }
 
-/// Client events have entered the conversation, in this order.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct InputTaken {
-    /// The records that hold them.
-    pub taken: Vec<Taken>,
-}
-
-/// One client event that was taken.
+/// A client event has entered the conversation. One record for each, so that each has a place
+/// and a time of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Taken {
+pub struct InputTaken {
     /// The place of the record that holds it.
     pub seq: Seq,
     /// The event's id.

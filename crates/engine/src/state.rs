@@ -94,6 +94,8 @@ pub struct Thread {
     pub window_used: u64,
     /// Tool results before this place are cut in requests.
     pub trimmed_before: Seq,
+    /// Where the cut was when `window_used` was measured.
+    pub measured_before: Seq,
 }
 
 /// A step of the conversation.
@@ -213,7 +215,8 @@ impl State {
         if record.seq != self.head + 1 {
             return Err(format!("record {} follows record {}", record.seq, self.head));
         }
-        let was_idle = self.summary.status == Status::Idle;
+        let mut threads = self.summary.threads.iter();
+        let was_idle = threads.any(|one| one.id == record.thread && one.status == Status::Idle);
         self.summary.apply(record)?;
         self.head = record.seq;
         match &*record.kind {
@@ -243,7 +246,7 @@ impl State {
                 self.wait(record.seq, named.id, QueuedInput::Interrupt);
             }
             own::kind::INPUT_TAKEN => {
-                let InputTaken { taken } = parse(record)?;
+                let taken: InputTaken = parse(record)?;
                 self.take(record, &taken)?;
             }
             _ => {
@@ -268,26 +271,24 @@ impl State {
         self.queue.push_back(Queued { seq, id, input });
     }
 
-    fn take(&mut self, record: &Record, taken: &[own::Taken]) -> Result<(), String> {
-        for one in taken {
-            let position = self.queue.iter().position(|queued| queued.seq == one.seq);
-            let queued = position
-                .and_then(|position| self.queue.remove(position))
-                .ok_or_else(|| format!("record {} takes {} twice", record.seq, one.id))?;
-            let Some(thread) = self.thread_mut(&record.thread) else { continue };
-            match queued.input {
-                QueuedInput::Message(content) => {
-                    let tokens = estimate(content.get());
-                    thread.hear(record.seq, Item::User(content), tokens);
-                }
-                QueuedInput::System(text) => {
-                    let tokens = estimate(&text);
-                    thread.hear(record.seq, Item::System(text), tokens);
-                }
-                QueuedInput::Interrupt => {
-                    if thread.phase != Phase::Rest {
-                        thread.phase = Phase::End(Ending::EndTurn);
-                    }
+    fn take(&mut self, record: &Record, taken: &InputTaken) -> Result<(), String> {
+        let position = self.queue.iter().position(|queued| queued.seq == taken.seq);
+        let queued = position
+            .and_then(|position| self.queue.remove(position))
+            .ok_or_else(|| format!("record {} takes {} twice", record.seq, taken.id))?;
+        let Some(thread) = self.thread_mut(&record.thread) else { return Ok(()) };
+        match queued.input {
+            QueuedInput::Message(content) => {
+                let tokens = estimate(content.get());
+                thread.hear(record.seq, Item::User(content), tokens);
+            }
+            QueuedInput::System(text) => {
+                let tokens = estimate(&text);
+                thread.hear(record.seq, Item::System(text), tokens);
+            }
+            QueuedInput::Interrupt => {
+                if thread.phase != Phase::Rest {
+                    thread.phase = Phase::End(Ending::EndTurn);
                 }
             }
         }
@@ -308,6 +309,7 @@ impl Thread {
             retry: None,
             window_used: 0,
             trimmed_before: 0,
+            measured_before: 0,
         }
     }
 
@@ -450,6 +452,7 @@ impl Thread {
         // What was refused must not stand in the conversation: it would be refused again.
         if !response.blocks.is_empty() && response.stop != StopKind::Refusal {
             self.window_used = response.usage.window_tokens();
+            self.measured_before = self.trimmed_before;
             self.entries.push(Entry {
                 seq: record.seq,
                 tokens: response.usage.output_tokens,
@@ -502,22 +505,20 @@ impl Thread {
     }
 }
 
-/// About how many tokens a piece of JSON fills: four bytes each, and a base64 payload counts
-/// as one picture or page, whatever its size.
+/// About how many tokens a piece of JSON fills: four bytes each, and a base64 source counts as
+/// one picture or page, whatever its size.
 #[must_use]
 pub fn estimate(json: &str) -> u64 {
     const PICTURE_TOKENS: u64 = 1_600;
     const BYTES_PER_TOKEN: usize = 4;
     let (mut bytes, mut pictures, mut rest) = (0, 0, json);
     while let Some(found) = rest.find("\"base64\"") {
-        let (before, after) = rest.split_at(found + "\"base64\"".len());
-        bytes += before.len();
-        let data = after.find("\"data\":\"").map_or(0, |start| {
-            let body = &after[start + 8..];
-            start + 8 + body.find('"').unwrap_or(body.len())
-        });
+        // A source is a flat object whose data has no braces, before its type or behind it.
+        let start = rest[..found].rfind('{').unwrap_or(found);
+        let end = rest[found..].find('}').map_or(rest.len(), |length| found + length);
+        bytes += start;
         pictures += 1;
-        rest = &after[data..];
+        rest = &rest[end..];
     }
     bytes += rest.len();
     (bytes / BYTES_PER_TOKEN) as u64 + pictures * PICTURE_TOKENS + 1

@@ -105,9 +105,7 @@ impl ThreadStep<'_> {
             return;
         }
         plan.append.extend(close_calls(thread));
-        let interrupts =
-            self.state.queue.iter().filter(|queued| queued.input == QueuedInput::Interrupt);
-        plan.append.push(line::input_taken(&thread.id, interrupts));
+        self.take(plan, |input| *input == QueuedInput::Interrupt);
         if self.state.summary.status.is_working() {
             let more = self.state.queue.iter().any(|one| one.input != QueuedInput::Interrupt);
             self.rest(plan, &Rest::Ended(Ending::EndTurn), more);
@@ -122,7 +120,7 @@ impl ThreadStep<'_> {
                     if !self.state.summary.status.is_working() {
                         plan.append.extend(line::running(&thread.id, self.agent_name));
                     }
-                    self.take_input(plan);
+                    self.take(plan, |_| true);
                 } else if self.state.summary.status.is_working() {
                     self.rest(plan, &Rest::Ended(Ending::EndTurn), false);
                 }
@@ -133,13 +131,15 @@ impl ThreadStep<'_> {
             Phase::Think => self.think(plan),
             Phase::Act => self.act(plan),
             Phase::End(ending) => {
+                // A response can end a turn and still have called: each call needs its result.
+                plan.append.extend(close_calls(thread));
                 let queued = !self.state.queue.is_empty();
                 match ending {
-                    Ending::EndTurn if queued => self.take_input(plan),
+                    Ending::EndTurn if queued => self.take(plan, |_| true),
                     Ending::EndTurn => self.rest(plan, &Rest::Ended(ending.clone()), false),
                     // What waited for a turn that has died is taken with it.
                     Ending::RetriesExhausted => {
-                        self.take_input(plan);
+                        self.take(plan, |_| true);
                         self.rest(plan, &Rest::Ended(ending.clone()), false);
                     }
                     Ending::Refusal(_) => {
@@ -154,7 +154,7 @@ impl ThreadStep<'_> {
         let thread = self.thread;
         if thread.span.is_none() {
             if !self.state.queue.is_empty() {
-                return self.take_input(plan);
+                return self.take(plan, |_| true);
             }
             if thread.requests >= self.limits.requests_per_turn {
                 let message = format!(
@@ -207,10 +207,10 @@ impl ThreadStep<'_> {
         }
     }
 
-    fn take_input(&self, plan: &mut Plan) {
-        if !self.state.queue.is_empty() {
-            plan.append.push(line::input_taken(&self.thread.id, self.state.queue.iter()));
-        }
+    fn take(&self, plan: &mut Plan, wanted: impl Fn(&QueuedInput) -> bool) {
+        let queued = self.state.queue.iter().filter(|queued| wanted(&queued.input));
+        let taken = queued.map(|one| line::input_taken(&self.thread.id, one.seq, &one.id));
+        plan.append.extend(taken);
     }
 
     /// Comes to rest. With `more`, messages wait that begin the next turn at once: it is
@@ -221,14 +221,12 @@ impl ThreadStep<'_> {
         plan.releases = !more;
         if more {
             plan.append.extend(line::running(&self.thread.id, self.agent_name));
-            let messages =
-                self.state.queue.iter().filter(|one| one.input != QueuedInput::Interrupt);
-            plan.append.push(line::input_taken(&self.thread.id, messages));
+            self.take(plan, |input| *input != QueuedInput::Interrupt);
         }
     }
 }
 
-/// Closes all open calls of a thread that has been interrupted.
+/// Closes all open calls of a thread whose turn ends before they could.
 #[must_use]
 pub fn close_calls(thread: &Thread) -> Vec<Line> {
     let open = thread.calls.iter().filter(|call| call.result.is_none());

@@ -270,8 +270,8 @@ impl Summary {
                 self.waiting.push(record.seq);
             }
             own::kind::INPUT_TAKEN => {
-                let InputTaken { taken } = parse(record)?;
-                self.waiting.retain(|seq| taken.iter().all(|one| one.seq != *seq));
+                let taken: InputTaken = parse(record)?;
+                self.waiting.retain(|seq| *seq != taken.seq);
             }
             wire::USER_TOOL_CONFIRMATION | wire::USER_CUSTOM_TOOL_RESULT => {
                 if self.status == Status::Idle {

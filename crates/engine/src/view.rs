@@ -3,7 +3,7 @@
 //! A client's queued event stands where it was taken, not where it was sent. Lists and streams
 //! share this file, so that they can't differ.
 
-use std::{collections::HashMap, fmt, str::FromStr};
+use std::collections::HashMap;
 
 use posthouse_protocol::{
     Micros,
@@ -19,64 +19,13 @@ use crate::{
 /// The kinds of records that stand where an `input_taken` names them.
 pub const QUEUED: [&str; 3] = [wire::USER_MESSAGE, wire::SYSTEM_MESSAGE, wire::USER_INTERRUPT];
 
-/// The place of an event: the record that shows it, and which of its events it is. An
-/// `input_taken` can show several.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub struct Place {
-    /// The record.
-    pub seq: Seq,
-    /// How many of the record's events come before and are not the last one; `None` stands for
-    /// the last event, and so for "all of this record".
-    pub part: Part,
-}
-
-/// A part of a record's events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub enum Part {
-    /// The event with this number, counted from 0, which is not the last.
-    Some(u32),
-    /// The last event, and with it the whole record.
-    #[default]
-    All,
-}
-
-impl Place {
-    /// Behind all events of a record.
-    #[must_use]
-    pub fn behind(seq: Seq) -> Self {
-        Self { seq, part: Part::All }
-    }
-
-    /// The last record that is wholly before this place's successor.
-    #[must_use]
-    pub fn whole(self) -> Seq {
-        match self.part {
-            Part::All => self.seq,
-            Part::Some(_) => self.seq - 1,
-        }
-    }
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.part {
-            Part::All => write!(f, "{}", self.seq),
-            Part::Some(part) => write!(f, "{}.{part}", self.seq),
-        }
-    }
-}
-
-impl FromStr for Place {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        let (seq, part) = match text.split_once('.') {
-            Some((seq, part)) => (seq, Part::Some(part.parse().map_err(|_| ())?)),
-            None => (text, Part::All),
-        };
-        let seq = seq.parse().map_err(|_| ())?;
-        if seq < 0 { Err(()) } else { Ok(Self { seq, part }) }
-    }
+/// The place of an event in a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// Shown by this record.
+    At(Seq),
+    /// Behind everything: held by this record, and not taken yet.
+    Waiting(Seq),
 }
 
 /// An event, ready to be shown.
@@ -100,7 +49,8 @@ pub struct View {
 }
 
 impl View {
-    /// The events that a record shows, in order. `queued` finds the record of a queued event.
+    /// The event that a record shows, if it shows one. `queued` finds the record of a queued
+    /// event.
     ///
     /// # Errors
     /// A sentence, when the log is not what this version writes.
@@ -108,42 +58,23 @@ impl View {
         &self,
         record: &Record,
         queued: &mut dyn FnMut(Seq) -> Result<Record, String>,
-    ) -> Result<Vec<Shown>, String> {
-        let kind = &*record.kind;
-        if QUEUED.contains(&kind) {
-            return Ok(Vec::new());
-        }
-        let mut shown = Vec::new();
-        if kind == own::kind::INPUT_TAKEN {
-            let InputTaken { taken } = parse(record)?;
-            for one in taken {
-                let sent = queued(one.seq)?;
-                shown.push((
-                    sent.kind.to_string(),
-                    event::render(&sent.kind, &sent.payload, Some(record.at)),
-                ));
+    ) -> Result<Option<Shown>, String> {
+        let (kind, json) = match &*record.kind {
+            kind if QUEUED.contains(&kind) => return Ok(None),
+            own::kind::INPUT_TAKEN => {
+                let taken: InputTaken = parse(record)?;
+                let sent = queued(taken.seq)?;
+                let json = event::render(&sent.kind, &sent.payload, Some(record.at));
+                (sent.kind.to_string(), json)
             }
-        }
-        if kind.contains('.') {
-            shown.push((kind.to_owned(), event::render(kind, &record.payload, Some(record.at))));
-        } else if self.own {
-            shown.push(own_event(record));
-        }
-        let last = shown.len().saturating_sub(1);
-        let place = |index: usize| {
-            let part = match u32::try_from(index) {
-                Ok(index_32) if index < last => Part::Some(index_32),
-                _ => Part::All,
-            };
-            Place { seq: record.seq, part }
+            kind if kind.contains('.') => {
+                (kind.to_owned(), event::render(kind, &record.payload, Some(record.at)))
+            }
+            _ if self.own => own_event(record),
+            _ => return Ok(None),
         };
-        let finish = |(index, (kind, json)): (usize, (String, String))| Shown {
-            place: place(index),
-            kind,
-            at: Some(record.at),
-            json: one_line(json),
-        };
-        Ok(shown.into_iter().enumerate().map(finish).collect())
+        let place = Place::At(record.seq);
+        Ok(Some(Shown { place, kind, at: Some(record.at), json: one_line(json) }))
     }
 }
 
@@ -151,7 +82,7 @@ impl View {
 #[must_use]
 pub fn waiting(record: &Record) -> Shown {
     Shown {
-        place: Place { seq: Seq::MAX, part: Part::Some(u32::try_from(record.seq).unwrap_or(0)) },
+        place: Place::Waiting(record.seq),
         kind: record.kind.to_string(),
         at: None,
         json: one_line(event::render(&record.kind, &record.payload, None)),
@@ -181,26 +112,4 @@ fn own_event(record: &Record) -> (String, String) {
 /// Inside of its texts they are escaped anyway.
 fn one_line(json: String) -> String {
     if json.contains(['\n', '\r']) { json.replace(['\n', '\r'], " ") } else { json }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn places_order_and_survive_their_text() {
-        let places = [
-            Place::behind(3),
-            Place { seq: 4, part: Part::Some(0) },
-            Place { seq: 4, part: Part::Some(1) },
-            Place::behind(4),
-        ];
-        assert!(places.is_sorted());
-        for place in places {
-            assert_eq!(place.to_string().parse(), Ok(place));
-        }
-        for text in ["", "-1", "a", "1.x", "1.2.3"] {
-            assert_eq!(text.parse::<Place>(), Err(()), "{text:?}");
-        }
-    }
 }

@@ -17,14 +17,13 @@ use crate::{
 /// Long texts are cut to so many characters.
 const TEXT: usize = 50;
 
-/// The model's names of all calls, by the ids of their events.
-pub(super) fn call_names(records: &[Record]) -> HashMap<String, String> {
-    records
-        .iter()
-        .filter(|record| &*record.kind == own::kind::RESPONSE)
-        .flat_map(|record| parse::<ResponseKept>(record).unwrap().calls)
-        .map(|link| (link.event.to_string(), link.call_id))
-        .collect()
+/// The model's names of a response's calls, by the ids of their events.
+pub(super) fn call_names(record: &Record) -> Vec<(String, String)> {
+    if &*record.kind != own::kind::RESPONSE {
+        return Vec::new();
+    }
+    let links = parse::<ResponseKept>(record).unwrap().calls;
+    links.into_iter().map(|link| (link.event.to_string(), link.call_id)).collect()
 }
 
 /// The events that records from `from` on show.
@@ -35,11 +34,14 @@ pub(super) fn shown(records: &[Record], from: usize, view: &View) -> Vec<Shown> 
     records[from..].iter().flat_map(show).collect()
 }
 
-pub(super) fn lines(records: &[Record], from: usize) -> Vec<String> {
-    let names = call_names(records);
+pub(super) fn lines(
+    records: &[Record],
+    from: usize,
+    names: &HashMap<String, String>,
+) -> Vec<String> {
     shown(records, from, &View::default())
         .iter()
-        .map(|shown| line(&serde_json::from_str(&shown.json).unwrap(), &names))
+        .map(|shown| line(&serde_json::from_str(&shown.json).unwrap(), names))
         .collect()
 }
 

@@ -13,7 +13,7 @@ use posthouse_engine::{
     line::Scribe,
     own, sessions,
     summary::Summary,
-    view::{self, Part, Place, QUEUED, Shown, View},
+    view::{self, Place, QUEUED, Shown, View},
 };
 use posthouse_protocol::{
     ApiError, ErrorKind,
@@ -288,15 +288,14 @@ async fn page(
     }
     let more = shown.len() > selection.limit;
     shown.truncate(selection.limit);
-    if shown.iter().any(|event| event.place == Place::behind(summary.turn_end)) {
+    if shown.iter().any(|event| event.place == Place::At(summary.turn_end)) {
         session_routes::show_end(call, &row).await?;
     }
     let next = shown.last().filter(|_| more).map(|last| {
-        let id = match last.place.part {
-            Part::All => String::new(),
-            Part::Some(part) => part.to_string(),
+        let position = match last.place {
+            Place::At(seq) => Position { number: seq, id: String::new() },
+            Place::Waiting(seq) => Position { number: i64::MAX, id: seq.to_string() },
         };
-        let position = Position { number: last.place.seq, id };
         Cursor::after(kind, selection.order, position).encode()
     });
     let data: Vec<String> = shown.into_iter().map(|event| event.json).collect();
@@ -320,12 +319,13 @@ async fn collect(
         kinds: selection.kinds(),
         times: (selection.times.first(), selection.times.last()),
     };
-    if let Some(cursor) = cursor {
-        match selection.order {
-            Order::Asc => range.after = range.after.max(cursor.whole()),
-            // A record of which only a part was shown is read again.
-            Order::Desc => range.before = range.before.min(cursor.seq.saturating_add(1)),
-        }
+    match (cursor, selection.order) {
+        (None, _) => {}
+        (Some(Place::At(seq)), Order::Asc) => range.after = range.after.max(seq),
+        (Some(Place::At(seq)), Order::Desc) => range.before = range.before.min(seq),
+        // What waits stands behind the whole log.
+        (Some(Place::Waiting(_)), Order::Asc) => return Ok(true),
+        (Some(Place::Waiting(_)), Order::Desc) => {}
     }
     while shown.len() <= selection.limit {
         let records = log.read_many(row.number, range.clone()).await?;
@@ -334,13 +334,8 @@ async fn collect(
         let at_hand = queued_among(&records);
         let mut find = view::finder(&at_hand, |seq| fetch(log, row.number, seq));
         for record in &records {
-            let mut events = selection.view.show(record, &mut find).map_err(damaged)?;
-            if selection.order == Order::Desc {
-                events.reverse();
-            }
-            let wanted =
-                |event: &Shown| selection.is_behind(event.place, cursor) && selection.wants(event);
-            shown.extend(events.into_iter().filter(wanted));
+            let event = selection.view.show(record, &mut find).map_err(damaged)?;
+            shown.extend(event.filter(|event| selection.wants(event)));
         }
         match last {
             Some(last) if full && selection.order == Order::Asc => range.after = last,
@@ -391,12 +386,10 @@ pub(super) fn damaged(reason: String) -> Refusal {
 }
 
 fn place_of(cursor: &Cursor) -> Result<Place, ApiError> {
-    let part = match cursor.position.id.as_str() {
-        "" => Part::All,
-        part => {
-            let part = part.parse().map_err(|_| ApiError::invalid("invalid page cursor"))?;
-            Part::Some(part)
-        }
-    };
-    Ok(Place { seq: cursor.position.number, part })
+    let position = &cursor.position;
+    if position.id.is_empty() {
+        return Ok(Place::At(position.number));
+    }
+    let seq = position.id.parse().map_err(|_| ApiError::invalid("invalid page cursor"))?;
+    Ok(Place::Waiting(seq))
 }

@@ -363,6 +363,7 @@ fn find_agent(call: &Call, reference: Value) -> Result<SessionAgent, Refusal> {
 }
 
 fn load_agent(call: &Call, id: &str, version: Option<i64>) -> Result<Agent, Refusal> {
+    check_id(id, IdKind::Agent, "agent")?;
     let workspace = &call.principal.workspace;
     let (newest, row) = call.app.database.read(|connection| {
         let newest = agents::find(connection, workspace, id)?;
@@ -393,7 +394,17 @@ fn load_agent(call: &Call, id: &str, version: Option<i64>) -> Result<Agent, Refu
     Ok(agent)
 }
 
+/// What can't be an id is wrong as it stands; what could be one may be missing.
+fn check_id(id: &str, kind: IdKind, path: &str) -> Result<(), ApiError> {
+    if kind.is_well_formed(id) {
+        return Ok(());
+    }
+    let right = format!("send an id that begins with {}_", kind.prefix());
+    Err(wrong(path, &format!("{id:?} is no such id"), &right))
+}
+
 fn find_environment(call: &Call, id: &str) -> Result<Box<RawValue>, Refusal> {
+    check_id(id, IdKind::Environment, "environment_id")?;
     let workspace = &call.principal.workspace;
     let row = call
         .app

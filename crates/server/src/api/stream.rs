@@ -19,10 +19,10 @@ use futures_util::stream;
 use posthouse_engine::{
     sessions,
     summary::Status,
-    view::{self, Place, View},
+    view::{self, View},
 };
 use posthouse_protocol::{ApiError, event::kind as wire, id::IdKind, query::Query};
-use posthouse_store::{Log, Preview, Record, SessionRow, Tail, Tick, log::Range};
+use posthouse_store::{Log, Preview, Record, Seq, SessionRow, Tail, Tick, log::Range};
 use serde_json::json;
 use tokio::{sync::watch, time::Instant};
 
@@ -77,7 +77,7 @@ async fn open(call: Call, row: SessionRow) -> Result<Response, Refusal> {
     };
     session_routes::show_end(&call, &row).await?;
     // A session that is over has nothing more to say than what its log holds.
-    let over = row.status == Status::Terminated.as_str() && start.whole() >= row.head;
+    let over = row.status == Status::Terminated.as_str() && start >= row.head;
     let mut follower = Follower {
         log,
         thread: session_routes::primary_thread(&row)?,
@@ -85,8 +85,7 @@ async fn open(call: Call, row: SessionRow) -> Result<Response, Refusal> {
         tail,
         view,
         deltas,
-        place: start,
-        read_to: start.whole(),
+        read_to: start,
         previewed: HashSet::new(),
         finished: HashSet::new(),
         frames: VecDeque::new(),
@@ -123,9 +122,9 @@ fn deltas(query: &mut Query) -> Result<HashSet<String>, Refusal> {
 }
 
 /// Where the client wants to go on: behind the last event that it has seen.
-fn wanted_place(call: &Call, query: &mut Query) -> Result<Option<Place>, Refusal> {
+fn wanted_place(call: &Call, query: &mut Query) -> Result<Option<Seq>, Refusal> {
     let parse = |name: &str, text: &str| {
-        text.parse::<Place>().map_err(|()| {
+        text.parse::<Seq>().ok().filter(|seq| *seq >= 0).ok_or_else(|| {
             ApiError::invalid(format!(
                 "{name}: {text:?} is no place in a log; send the id of the last event that came"
             ))
@@ -141,14 +140,14 @@ fn wanted_place(call: &Call, query: &mut Query) -> Result<Option<Place>, Refusal
 /// Where a stream begins that names no place: with what happens next. A turn that is under way,
 /// or that has just ended without anybody seeing its end, is shown from its beginning, for
 /// clients that send first and open their stream afterwards.
-fn first_place(call: &Call, row: &SessionRow) -> Result<Place, Refusal> {
+fn first_place(call: &Call, row: &SessionRow) -> Result<Seq, Refusal> {
     let summary = sessions::read_summary(&row.fold)?;
     let unseen = summary.turn_end > 0
         && row.shown < summary.turn_end
         && summary.turn_ended_at.0 >= call.at.0 - session_routes::REPLAY_WINDOW;
     let replays = summary.status.is_working()
         || (summary.status == Status::Idle && unseen);
-    Ok(Place::behind(if replays { summary.turn_start - 1 } else { row.head }))
+    Ok(if replays { summary.turn_start - 1 } else { row.head })
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,10 +175,8 @@ struct Follower {
     tail: Tail,
     view: View,
     deltas: HashSet<String>,
-    /// The place of the last event that was sent.
-    place: Place,
-    /// The last record that was looked at whole.
-    read_to: i64,
+    /// The last record that was looked at.
+    read_to: Seq,
     /// Events whose preview this stream has begun.
     previewed: HashSet<String>,
     /// Events of this turn that were sent already: a late preview of one is dropped.
@@ -272,12 +269,8 @@ impl Follower {
         let (log, number) = (self.log.clone(), self.row.number);
         let mut find = view::finder(&at_hand, |seq| fetch(&log, number, seq));
         for record in records {
-            for event in self.view.show(record, &mut find)? {
-                if event.place <= self.place {
-                    continue;
-                }
-                self.place = event.place;
-                let place = event.place.to_string();
+            if let Some(event) = self.view.show(record, &mut find)? {
+                let place = record.seq.to_string();
                 self.frames.push_back(frame(Some(&place), &event.kind, &event.json));
             }
             self.read_to = record.seq;

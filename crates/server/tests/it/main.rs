@@ -4,6 +4,7 @@
 
 mod agents;
 mod app;
+mod architecture;
 mod auth;
 mod command_line;
 mod crash;
@@ -11,4 +12,5 @@ mod demo;
 mod environments;
 mod errors;
 mod retries;
+mod specification;
 mod start;
