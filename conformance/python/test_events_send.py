@@ -62,6 +62,8 @@ def test_the_echo_of_a_message_is_not_processed_yet(
         }
         # What waits stands last in the list, and first in the list that is read backward.
         assert world.log(session_id)[-1] == wire(echo)
+        bounded = client.beta.sessions.events.list(session_id, created_at_gt="2026-01-01T00:00:00Z")
+        assert echo.id not in [event.id for event in bounded]
         newest_first = client.beta.sessions.events.list(session_id, order="desc", limit=1)
         assert [event.id for event in newest_first.data] == [echo.id]
         client.beta.sessions.events.send(session_id, events=[INTERRUPT])

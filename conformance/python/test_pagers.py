@@ -264,6 +264,18 @@ def test_a_cursor_keeps_its_order(
         )
 
 
+def test_a_cursor_outside_of_the_bounds_is_refused(
+    world: World, client: anthropic.Anthropic, agent_id: str, session_ids: list[str]
+) -> None:
+    first = client.beta.sessions.list(agent_id=agent_id, order="asc", limit=2)
+    assert first.next_page is not None
+    late = client.beta.sessions.retrieve(session_ids[-1]).created_at
+    with pytest.raises(anthropic.BadRequestError):
+        client.beta.sessions.list(
+            agent_id=agent_id, order="asc", page=first.next_page, created_at_gte=late
+        )
+
+
 def test_a_cursor_keeps_to_its_list(world: World, agent_id: str, talk: str) -> None:
     http = world.raw()
     page = http.get("/v1/agents", params={"limit": 1}).json()["next_page"]

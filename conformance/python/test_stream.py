@@ -15,6 +15,7 @@ import pytest
 from strict import Frame, FrameReader
 from support import (
     INTERRUPT,
+    TERMINATED,
     TOOLSET,
     WEATHER,
     asked,
@@ -298,6 +299,37 @@ def test_positions_that_are_none_are_refused(world: World, position: str) -> Non
     path = f"/v1/sessions/{session_id}/events/stream"
     assert http.get(path, params={"after": position}).status_code == 400
     assert http.get(path, headers={"last-event-id": position}).status_code == 400
+
+
+@pytest.mark.parametrize("end", ["archive", "delete"])
+@pytest.mark.parametrize("view", ["session", "thread"])
+def test_streams_end_with_the_session(
+    world: World, client: anthropic.Anthropic, end: str, view: str
+) -> None:
+    world.model.script(text("hello"))
+    session_id = world.session()
+    turn(client, session_id, "hi")
+    (thread,) = client.beta.sessions.threads.list(session_id)
+    path = "events/stream" if view == "session" else f"threads/{thread.id}/stream"
+    with raw_stream(world.raw(), session_id, path=path) as stream:
+        if end == "archive":
+            client.beta.sessions.archive(session_id)
+        else:
+            client.beta.sessions.delete(session_id)
+        told = [frame.event for frame in stream]
+    assert told == (TERMINATED if end == "archive" else ["session.deleted"])
+
+
+def test_a_session_that_is_over_is_read_to_its_end(
+    world: World, client: anthropic.Anthropic
+) -> None:
+    world.model.script(text("hello"))
+    session_id = world.session()
+    turn(client, session_id, "hi")
+    client.beta.sessions.archive(session_id)
+    # Nothing more can come, so the stream ends behind the last event.
+    with raw_stream(world.raw(), session_id, query={"after": 0}) as stream:
+        assert [frame.json for frame in stream] == world.log(session_id)
 
 
 def test_own_records_fill_the_gaps(world: World, client: anthropic.Anthropic) -> None:

@@ -23,6 +23,7 @@ use crate::{
     flight::{self, Flight, Landing, ModelFlight, Outcome},
     line::{self, Line, Scribe},
     own::{self, RequestSent, ToolStarted},
+    sessions,
     settle::{self, Asked},
     state::{Call, State},
     step::{self, Effect},
@@ -86,6 +87,26 @@ pub(crate) async fn drive(core: &Arc<Core>, session: &Arc<str>, poked: &Notify) 
         core.cache.keep(session, drive.state);
     }
     result
+}
+
+/// Ends a session whose log can't be continued, and says so in the log: the one error that a
+/// session does not outlive.
+pub(crate) async fn give_up(core: &Core, session: &str) -> Result<(), Stopped> {
+    let Some(row) = core.log.claim(session, &core.boot).await? else { return Err(Stopped::Stale) };
+    let summary = sessions::read_summary(&row.fold)?;
+    let Some(primary) = summary.primary() else { return Ok(()) };
+    let message = "The session's log can't be continued. Its events can still be read.";
+    let mut lines = vec![line::session_error(&primary.id, "unknown_error", message, "terminal")];
+    lines.extend(line::terminated(&primary.id, &primary.agent_name));
+    let now = core.clock.now();
+    let mut random = || core.chance.bytes();
+    let drafts = Scribe { now, random: &mut random }.write(&summary, lines);
+    let work = Work { drafts, release: true, ..Work::default() };
+    match core.log.append_work(session, row.fence, now, work).await {
+        Ok(_) => Ok(()),
+        Err(WorkError::Store(error)) => Err(error.into()),
+        Err(WorkError::Stale | WorkError::Overtaken) => Err(Stopped::Stale),
+    }
 }
 
 struct Drive<'a> {

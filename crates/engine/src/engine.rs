@@ -230,7 +230,12 @@ async fn work_on(core: Arc<Core>, session: Arc<str>, poked: Arc<Notify>) {
             Ok(()) => {}
             Err(Stopped::Stale) => tracing::debug!(%session, "another harness holds the session"),
             Err(Stopped::Crash(_)) => {}
-            Err(Stopped::Log(reason)) => tracing::error!(%session, reason, "the log can't be continued"),
+            Err(Stopped::Log(reason)) => {
+                tracing::error!(%session, reason, "the log can't be continued");
+                if let Err(error) = drive::give_up(&core, &session).await {
+                    tracing::error!(%session, %error, "the session was not ended");
+                }
+            }
             Err(Stopped::Store(error)) => tracing::error!(%session, %error, "the store failed"),
         }
         if matches!(result, Err(Stopped::Store(_))) {

@@ -343,12 +343,10 @@ impl Thread {
                     self.phase = Phase::Think;
                 }
             }
-            wire::THREAD_IDLE => {
-                // With calls open the turn only waits for the client.
-                if self.phase != Phase::Act {
-                    self.phase = Phase::Rest;
-                    self.retry = None;
-                }
+            // With calls open the turn only waits for the client.
+            wire::THREAD_IDLE if self.phase != Phase::Act => {
+                self.phase = Phase::Rest;
+                self.retry = None;
             }
             wire::REQUEST_START => {
                 let named: Named = parse(record)?;

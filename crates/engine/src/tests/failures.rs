@@ -32,10 +32,7 @@ fn a_transient_error_is_tried_again() {
     );
     assert_eq!(play.status(), Status::Rescheduling);
     play.wake();
-    play.expect(
-        &["status_running · thread_status_running · model_request_start"],
-        &["model"],
-    );
+    play.expect(&["status_running · thread_status_running · model_request_start"], &["model"]);
     play.answer(ends_with("Hello."));
     play.expect(
         &[
@@ -56,7 +53,10 @@ fn each_failure_has_its_name() {
     ] {
         let mut play = running();
         play.fail_with(kind);
-        play.expect(&[&format!("model_request_end error · error {name}"), AGAIN], &["sleep 499 ms"]);
+        play.expect(
+            &[&format!("model_request_end error · error {name}"), AGAIN],
+            &["sleep 499 ms"],
+        );
     }
     for (kind, name) in [
         (FailureKind::Hopeless, "model_request_failed_error exhausted"),

@@ -17,6 +17,7 @@ use posthouse_protocol::{
     event::{self, ClientEvent, kind as wire},
 };
 use posthouse_store::{Draft, Record, Seq, log::Stamp};
+use serde_json::Value;
 
 use super::{
     rules::{self, Rules},
@@ -172,8 +173,7 @@ impl Play {
                     let (_, asked) = self.land_model();
                     let usage = Usage::default();
                     let reason = "interrupted";
-                    let lines =
-                        settle::closed_span(thread, &asked.span, &usage, self.cost, reason);
+                    let lines = settle::closed_span(thread, &asked.span, &usage, self.cost, reason);
                     self.append_lines(lines);
                 }
                 Effect::Tool { thread, call } => {
@@ -209,7 +209,8 @@ impl Play {
         let before = format!("{:?}", self.state);
         self.state = State::fold(&self.records).unwrap();
         assert_eq!(format!("{:?}", self.state), before, "a crash changes the state");
-        let none = || -> Result<String, posthouse_store::Error> { unreachable!("nothing is missing") };
+        let none =
+            || -> Result<String, posthouse_store::Error> { unreachable!("nothing is missing") };
         let at_once = sessions::fold_row(None, &self.records, &none).unwrap();
         assert_eq!(Some(&at_once.fold), self.row.as_ref(), "the row depends on the batches");
         assert_eq!(at_once.document.as_ref(), Some(&self.document));
@@ -449,21 +450,18 @@ impl Play {
     fn known(&self) -> Known {
         let mut known = Known::new();
         for record in &self.records {
-            let payload: serde_json::Value = serde_json::from_str(&record.payload).unwrap();
-            let text = |name: &str| payload[name].as_str().map(str::to_owned);
-            let earlier = || event::render(&record.kind, &record.payload, Some(record.at));
-            match &*record.kind {
-                wire::AGENT_CUSTOM_TOOL_USE => drop(known.insert(text("id").unwrap(), None)),
-                wire::AGENT_TOOL_USE if payload["evaluated_permission"] == "ask" => {
-                    known.insert(text("id").unwrap(), None);
-                }
-                wire::USER_TOOL_CONFIRMATION => {
-                    known.insert(text("tool_use_id").unwrap(), Some(earlier()));
-                }
-                wire::USER_CUSTOM_TOOL_RESULT => {
-                    known.insert(text("custom_tool_use_id").unwrap(), Some(earlier()));
-                }
-                _ => {}
+            let id = match &*record.kind {
+                wire::AGENT_TOOL_USE | wire::AGENT_CUSTOM_TOOL_USE => "id",
+                wire::USER_TOOL_CONFIRMATION => "tool_use_id",
+                wire::USER_CUSTOM_TOOL_RESULT => "custom_tool_use_id",
+                _ => continue,
+            };
+            let payload: Value = serde_json::from_str(&record.payload).unwrap();
+            let waits = !matches!(payload["evaluated_permission"].as_str(), Some("allow" | "deny"));
+            let earlier = event::render(&record.kind, &record.payload, Some(record.at));
+            if waits {
+                let call = payload[id].as_str().unwrap().to_owned();
+                known.insert(call, (id != "id").then_some(earlier));
             }
         }
         known

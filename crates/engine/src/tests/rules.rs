@@ -72,7 +72,7 @@ pub(super) struct Rules {
     at: Micros,
     turn: Turn,
     ids: BTreeSet<String>,
-    /// The open request's start, and all starts.
+    /// The id of the open request's start.
     span: Option<String>,
     calls: BTreeMap<String, Open>,
     closed: BTreeSet<String>,
@@ -143,7 +143,9 @@ impl Rules {
             assert_eq!(self.turn, Turn::Work, "{what}: the session is not at work");
         }
         if kind.starts_with("session.thread_status_") {
-            assert!(self.thread_seen || kind == wire::THREAD_RUNNING || kind == wire::THREAD_TERMINATED);
+            assert!(
+                self.thread_seen || kind == wire::THREAD_RUNNING || kind == wire::THREAD_TERMINATED
+            );
             self.thread_seen = true;
         }
         let next = match kind {

@@ -21,9 +21,7 @@ pub(super) fn opened() -> SessionOpened {
             "input_schema": { "type": "object" },
         })
     };
-    let config = |name: &str, enabled: bool, policy: &str| {
-        json!({ "name": name, "enabled": enabled, "permission_policy": { "type": policy } })
-    };
+    let config = |name: &str, enabled: bool, policy: &str| json!({ "name": name, "enabled": enabled, "permission_policy": { "type": policy } });
     let agent = json!({
         "type": "agent",
         "id": "agent_1",

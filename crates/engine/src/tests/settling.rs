@@ -27,7 +27,9 @@ fn after(attempt: u32, seconds_ago: i64) -> RetryScheduled {
 #[test]
 fn waits_double_up_to_half_a_minute_with_full_jitter() {
     let overloaded = failed(FailureKind::Overloaded);
-    for (attempt, longest) in [(0, 500), (1, 1_000), (2, 2_000), (5, 16_000), (6, 30_000), (8, 30_000)] {
+    for (attempt, longest) in
+        [(0, 500), (1, 1_000), (2, 2_000), (5, 16_000), (6, 30_000), (8, 30_000)]
+    {
         let before = (attempt > 0).then(|| after(attempt, 1));
         let wait = |chance| {
             let retry = next_attempt(before.as_ref(), &overloaded, NOW, chance).unwrap();
@@ -79,7 +81,11 @@ fn what_is_hopeless_is_not_tried_again() {
     }
 }
 
-fn settle(blocks: Vec<posthouse_model::Block>, stop: Stop, previewed: &Previewed) -> Vec<(String, Value)> {
+fn settle(
+    blocks: Vec<posthouse_model::Block>,
+    stop: Stop,
+    previewed: &Previewed,
+) -> Vec<(String, Value)> {
     let asked = Asked { span: "sevt_span".into(), provider: "test".into(), model: "m".to_owned() };
     let mut count = 0;
     let mut random = || {
@@ -103,7 +109,8 @@ fn events_keep_the_ids_that_were_shown_in_previews() {
     let shown = |index: usize, id: &str| (index, Arc::from(id));
     let previewed: Previewed =
         [shown(0, "sevt_thinking"), shown(1, "sevt_text"), shown(2, "sevt_text")].into();
-    let blocks = vec![thought(), said("a"), said("b"), call_with("x", "bash", Some("{}")), said("c")];
+    let blocks =
+        vec![thought(), said("a"), said("b"), call_with("x", "bash", Some("{}")), said("c")];
     let lines = settle(blocks, Stop::ToolUse, &previewed);
     let ids: Vec<_> = lines[..3].iter().map(|(_, payload)| payload["id"].clone()).collect();
     assert_eq!(ids[..2], ["sevt_thinking", "sevt_text"]);
@@ -125,7 +132,11 @@ fn events_keep_the_ids_that_were_shown_in_previews() {
 
 #[test]
 fn a_response_is_kept_to_the_letter_and_names_its_calls() {
-    let blocks = vec![said("a"), call_with("toolu_1", "bash", Some("{}")), call_with("toolu_2", "nope", Some("{}"))];
+    let blocks = vec![
+        said("a"),
+        call_with("toolu_1", "bash", Some("{}")),
+        call_with("toolu_2", "nope", Some("{}")),
+    ];
     let lines = settle(blocks, Stop::ToolUse, &Previewed::new());
     let (kind, kept) = lines.last().unwrap();
     assert_eq!(kind, "response");
@@ -147,9 +158,8 @@ fn a_call_s_input_is_what_the_model_wrote_on_one_line() {
     let mut scribe = Scribe { now: NOW, random: &mut random };
     let response = response(vec![call_with("x", "bash", Some(raw))], Stop::ToolUse);
     let agent = opened().agent;
-    let lines = settle::response(
-        &agent, &thread(), &asked, response, None, &Previewed::new(), &mut scribe,
-    );
+    let lines =
+        settle::response(&agent, &thread(), &asked, response, None, &Previewed::new(), &mut scribe);
     let Line::Ready { payload, .. } = &lines[0] else { panic!("no call") };
     assert!(payload.contains(r#""input":{"b" :  1.50,   "a": "x\ny", "b2":1e3}"#), "{payload}");
     assert!(!payload.contains(['\n', '\r']));
@@ -162,7 +172,9 @@ fn each_permission_is_told_on_its_call() {
     let lines = settle(blocks, Stop::ToolUse, &Previewed::new());
     let told: Vec<String> = lines[..4]
         .iter()
-        .map(|(kind, call)| format!("{kind} {} {}", call["evaluated_permission"], call["evaluation"]))
+        .map(|(kind, call)| {
+            format!("{kind} {} {}", call["evaluated_permission"], call["evaluation"])
+        })
         .collect();
     assert_eq!(
         told,

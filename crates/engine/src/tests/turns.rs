@@ -146,7 +146,10 @@ fn a_message_while_tools_run_is_taken_behind_their_results() {
     play.expect(&[], &["tool a"]);
     assert_eq!(play.summary().waiting.len(), 1);
     play.result("a", "done");
-    play.expect(&["agent.tool_result a done · user.message hurry · model_request_start"], &["model"]);
+    play.expect(
+        &["agent.tool_result a done · user.message hurry · model_request_start"],
+        &["model"],
+    );
     assert!(play.summary().waiting.is_empty());
 }
 
@@ -204,10 +207,7 @@ fn a_pause_sends_the_conversation_again() {
     play.send([say("go")]).unwrap();
     play.skip();
     play.answer(response(vec![said("Still")], Stop::Pause));
-    play.expect(
-        &["agent.message Still · model_request_end · model_request_start"],
-        &["model"],
-    );
+    play.expect(&["agent.message Still · model_request_end · model_request_start"], &["model"]);
     let items = &play.request.as_ref().unwrap().items;
     assert!(matches!(&items[..], [Item::User(_), Item::Assistant { .. }]));
     play.answer(ends_with("done."));

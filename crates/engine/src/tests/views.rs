@@ -58,7 +58,9 @@ fn each_event_is_shown_once_in_the_order_of_its_place() {
     let texts: Vec<_> = show(&play, false)
         .iter()
         .map(event)
-        .filter(|event| ["user.message", "system.message"].contains(&event["type"].as_str().unwrap()))
+        .filter(|event| {
+            ["user.message", "system.message"].contains(&event["type"].as_str().unwrap())
+        })
         .map(|event| event["content"][0]["text"].as_str().unwrap().to_owned())
         .collect();
     assert_eq!(texts, sent);

@@ -39,8 +39,7 @@ fn is_trimmed(result: &ToolResult) -> bool {
 /// The model calls a tool, as a provider that counts tokens, and gets so many tokens.
 fn call_for(play: &mut Play, name: &str, tokens: usize) {
     let mut response = calls([(name, "bash")]);
-    response.usage =
-        Usage { input_tokens: sent(play), output_tokens: 10, ..Usage::default() };
+    response.usage = Usage { input_tokens: sent(play), output_tokens: 10, ..Usage::default() };
     play.answer(response);
     play.result(name, &"1234".repeat(tokens));
 }
@@ -50,7 +49,9 @@ fn four_bytes_are_a_token_and_a_picture_is_a_picture() {
     assert_eq!(estimate(""), 1);
     assert_eq!(estimate(&"x".repeat(400)), 101);
     let picture = |data: &str| {
-        format!(r#"[{{"type":"image","source":{{"type":"base64","media_type":"image/png","data":"{data}"}}}}]"#)
+        format!(
+            r#"[{{"type":"image","source":{{"type":"base64","media_type":"image/png","data":"{data}"}}}}]"#
+        )
     };
     let (small, large) = (picture("aGk="), picture(&"A".repeat(4_000_000)));
     assert_eq!(estimate(&small), estimate(&large));
@@ -58,7 +59,8 @@ fn four_bytes_are_a_token_and_a_picture_is_a_picture() {
     let both = format!("[{small},{large}]");
     assert!((3_200..3_300).contains(&estimate(&both)));
     // Members can come in any order.
-    let backwards = format!(r#"{{"source":{{"data":"{}","type":"base64"}}}}"#, "A".repeat(4_000_000));
+    let backwards =
+        format!(r#"{{"source":{{"data":"{}","type":"base64"}}}}"#, "A".repeat(4_000_000));
     assert!((1_600..1_700).contains(&estimate(&backwards)));
     // Text is text, also when it speaks of such things, or comes as a document.
     let text = r#"[{"type":"text","text":"use \"base64\" with \"data\":\"…\""}]"#;
@@ -89,7 +91,8 @@ fn what_is_cut_stays_cut_and_the_cut_seldom_moves() {
     assert!(most <= WINDOW * 8 / 10 + 10, "{most} tokens were sent");
     // Each move frees three tenths of the window: room for about ten such results.
     assert!((5..=12).contains(&moves), "the cut has moved {moves} times in 100 requests");
-    let trimmed = |item: &Item| matches!(item, Item::ToolResults(all) if all.iter().all(is_trimmed));
+    let trimmed =
+        |item: &Item| matches!(item, Item::ToolResults(all) if all.iter().all(is_trimmed));
     let items = &play.request.as_ref().unwrap().items;
     let first_whole = items
         .iter()

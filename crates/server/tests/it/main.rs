@@ -8,6 +8,7 @@ mod architecture;
 mod auth;
 mod command_line;
 mod crash;
+mod damage;
 mod demo;
 mod environments;
 mod errors;

@@ -1,4 +1,5 @@
-//! SPECIFICATION.md names the tests that hold its promises; each of them has to be there.
+//! SPECIFICATION.md names the tests that hold its promises, and other documents name some; each of
+//! them has to be there.
 //!
 //! A name is a path in code type: `posthouse_store::tests::contract::one_writer` for a Rust
 //! test, `posthouse::it::…` for one of these, `conformance::test_stream::test_headers` for one
@@ -19,6 +20,10 @@ const ROOTS: &[(&str, &str)] = &[
     ("posthouse", "crates/server/src"),
     ("conformance", "conformance/python"),
 ];
+
+/// The documents that name tests, and how many names each has at least.
+const DOCUMENTS: &[(&str, usize)] =
+    &[("SPECIFICATION.md", 60), ("ARCHITECTURE.md", 5), ("SECURITY.md", 10)];
 
 /// How many promises there are.
 const PROMISES: usize = 10;
@@ -70,11 +75,13 @@ fn missing(name: &str) -> Option<String> {
 
 #[test]
 fn every_test_that_is_named_exists() {
-    let text = fs::read_to_string(root().join("SPECIFICATION.md")).unwrap();
-    let names = names(&text);
-    assert!(names.len() > 30, "only {} names were found", names.len());
-    let missing: Vec<String> = names.into_iter().filter_map(missing).collect();
-    assert!(missing.is_empty(), "SPECIFICATION.md is wrong:\n{}", missing.join("\n"));
+    for (document, least) in DOCUMENTS {
+        let text = fs::read_to_string(root().join(document)).unwrap();
+        let names = names(&text);
+        assert!(names.len() >= *least, "only {} names were found in {document}", names.len());
+        let missing: Vec<String> = names.into_iter().filter_map(missing).collect();
+        assert!(missing.is_empty(), "{document} is wrong:\n{}", missing.join("\n"));
+    }
 }
 
 #[test]
