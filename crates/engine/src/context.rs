@@ -85,8 +85,13 @@ fn fit(thread: &Thread, window: u64) -> Result<(Seq, Vec<Item>), Full> {
     let mut estimate = thread.window_estimate().saturating_sub(cut.map(saving).sum());
     if estimate * 100 > window * TRIM_AT_PERCENT {
         let goal = window * TRIM_TO_PERCENT / 100;
+        let answered =
+            thread.entries.iter().rfind(|entry| matches!(entry.item, Item::Assistant { .. }));
+        let seen = answered.map_or(0, |entry| entry.seq);
         for entry in &thread.entries {
-            if estimate <= goal {
+            // What the model has not seen yet goes only when nothing else helps.
+            let fits = estimate * 100 <= window * FULL_AT_PERCENT;
+            if estimate <= goal || (entry.seq > seen && fits) {
                 break;
             }
             if entry.seq < trimmed_before || !matches!(entry.item, Item::ToolResults(_)) {

@@ -58,7 +58,11 @@ impl From<posthouse_store::Error> for Stopped {
 }
 
 /// Works on a session until it is at rest.
-pub(crate) async fn drive(core: &Arc<Core>, session: &Arc<str>, poked: &Notify) -> Result<(), Stopped> {
+pub(crate) async fn drive(
+    core: &Arc<Core>,
+    session: &Arc<str>,
+    poked: &Notify,
+) -> Result<(), Stopped> {
     core.faults().point("wake.before_claim")?;
     let Some(row) = core.log.claim(session, &core.boot).await? else { return Err(Stopped::Stale) };
     core.faults().point("wake.after_claim")?;
@@ -134,9 +138,7 @@ impl Drive<'_> {
         loop {
             let plan = step::step(&self.state, &self.core.limits);
             // What is not wanted any more is stopped and lands; a wait just ends.
-            self.flights.retain(|effect, flight| {
-                plan.effects.contains(effect) || flight.stop()
-            });
+            self.flights.retain(|effect, flight| plan.effects.contains(effect) || flight.stop());
             if !plan.append.is_empty() {
                 let work = Work {
                     drafts: self.write(plan.append),

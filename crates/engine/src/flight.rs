@@ -27,10 +27,20 @@ pub(crate) struct Landing {
 /// What came of an effect.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    Answered { asked: Asked, response: Response, previewed: Previewed },
-    Failed { asked: Asked, failure: Failure },
+    Answered {
+        asked: Asked,
+        response: Response,
+        previewed: Previewed,
+    },
+    Failed {
+        asked: Asked,
+        failure: Failure,
+    },
     /// A model request that was stopped, and what it had used.
-    Stopped { asked: Asked, usage: Usage },
+    Stopped {
+        asked: Asked,
+        usage: Usage,
+    },
     Tool(ToolOutcome),
     /// A tool that was stopped.
     ToolStopped,
@@ -139,11 +149,7 @@ impl ModelFlight {
                     for event in held.drain(..) {
                         self.show(&mut shown, &event);
                     }
-                    return Outcome::Answered {
-                        asked: self.asked,
-                        response,
-                        previewed: shown.ids,
-                    };
+                    return Outcome::Answered { asked: self.asked, response, previewed: shown.ids };
                 }
                 Some(Event::Failed(failure)) => {
                     wait_until_open(&mut durable).await;
@@ -180,10 +186,9 @@ impl ModelFlight {
             }
             Event::Text { index, text } => {
                 let opens = shown.message.is_none();
-                let message = shown.message.get_or_insert_with(|| Message {
-                    id: (self.new_id)(),
-                    blocks: Vec::new(),
-                });
+                let message = shown
+                    .message
+                    .get_or_insert_with(|| Message { id: (self.new_id)(), blocks: Vec::new() });
                 let id = Arc::clone(&message.id);
                 let position = match message.blocks.iter().position(|block| block == index) {
                     Some(position) => position,
@@ -273,10 +278,7 @@ pub(crate) fn sleep(effect: Effect, wait: std::time::Duration, tower: Tower) -> 
     })
 }
 
-fn launch(
-    stop: Stop,
-    work: impl Future<Output = ()> + Send + 'static,
-) -> Flight {
+fn launch(stop: Stop, work: impl Future<Output = ()> + Send + 'static) -> Flight {
     #[expect(clippy::disallowed_methods, reason = "ends with the flight, which aborts it on drop")]
     let task = tokio::task::spawn(work);
     Flight { stop, task }

@@ -218,7 +218,9 @@ impl Intake<'_> {
                     Awaits::Confirmation => ("a custom tool", "user.custom_tool_result"),
                     Awaits::Result => ("a tool of the server", "user.tool_confirmation"),
                 };
-                Err(ApiError::invalid(format!("{path}.{field}: {call} calls {what}; send a {right}")))
+                Err(ApiError::invalid(format!(
+                    "{path}.{field}: {call} calls {what}; send a {right}"
+                )))
             }
             Some(open) if !open.answered => {
                 self.push_event(kind, members, true)?;
@@ -317,9 +319,9 @@ impl Intake<'_> {
             thread: Arc::clone(&draft.thread),
             payload: Arc::clone(&draft.payload),
         };
-        self.summary.apply(&record).map_err(|error| {
-            ApiError::new(posthouse_protocol::ErrorKind::Internal, error)
-        })?;
+        self.summary
+            .apply(&record)
+            .map_err(|error| ApiError::new(posthouse_protocol::ErrorKind::Internal, error))?;
         self.drafts.push(draft);
         Ok(())
     }

@@ -184,11 +184,7 @@ pub fn idle(thread: &Arc<str>, agent_name: &str, rest: &Rest) -> [Line; 3] {
     of_thread.insert("stop_reason".into(), stop_reason.clone());
     of_thread.insert("stop_details".into(), stop_details.clone());
     [
-        Line::Event {
-            kind: wire::THREAD_IDLE,
-            thread: Arc::clone(thread),
-            members: of_thread,
-        },
+        Line::Event { kind: wire::THREAD_IDLE, thread: Arc::clone(thread), members: of_thread },
         Line::Usage { thread: Arc::clone(thread) },
         event(
             wire::STATUS_IDLE,

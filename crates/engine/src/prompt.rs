@@ -50,7 +50,9 @@ pub fn describe(tool: ToolName) -> &'static str {
              true."
         }
         ToolName::Glob => "Find files by a pattern such as **/*.rs, newest first.",
-        ToolName::Grep => "Search file contents by a regular expression. Gives path, line and text.",
+        ToolName::Grep => {
+            "Search file contents by a regular expression. Gives path, line and text."
+        }
         _ => "",
     }
 }

@@ -160,11 +160,7 @@ pub fn update(
 
 /// The records of an archive.
 #[must_use]
-pub fn archive(
-    summary: &Summary,
-    at: Micros,
-    random: &mut dyn FnMut() -> [u8; 16],
-) -> Vec<Draft> {
+pub fn archive(summary: &Summary, at: Micros, random: &mut dyn FnMut() -> [u8; 16]) -> Vec<Draft> {
     let Some(primary) = summary.primary() else { return Vec::new() };
     let lines = line::terminated(&primary.id, &primary.agent_name);
     Scribe { now: at, random }.write(summary, lines.into())

@@ -15,8 +15,8 @@ use serde_json::{json, value::RawValue};
 use crate::{
     line::{self, Line, Scribe},
     own::{self, CallLink, Refusal, RequestFailed, ResponseKept, RetryScheduled, StopKind},
-    summary::ThreadSummary,
     state::Thread,
+    summary::ThreadSummary,
 };
 
 /// Attempts at one model request, at most.
@@ -169,12 +169,8 @@ pub fn closed_span(
     cost: Option<u64>,
     reason: &str,
 ) -> Vec<Line> {
-    let failed = RequestFailed {
-        span: Arc::clone(span),
-        reason: reason.to_owned(),
-        usage: *usage,
-        cost,
-    };
+    let failed =
+        RequestFailed { span: Arc::clone(span), reason: reason.to_owned(), usage: *usage, cost };
     vec![
         line::request_end(thread, span, usage, true),
         line::own_record(own::kind::REQUEST_FAILED, thread, &failed),
@@ -222,8 +218,11 @@ pub fn next_attempt(
     let not_before = now.plus(i64::try_from(delay.as_micros()).unwrap_or(i64::MAX));
     let trying = not_before.0 - since.0;
     let longest = i64::try_from(LONGEST_TRYING.as_micros()).unwrap_or(i64::MAX);
-    (attempt < MOST_ATTEMPTS && trying <= longest)
-        .then_some(RetryScheduled { attempt, not_before, since })
+    (attempt < MOST_ATTEMPTS && trying <= longest).then_some(RetryScheduled {
+        attempt,
+        not_before,
+        since,
+    })
 }
 
 /// Whether a call may run.

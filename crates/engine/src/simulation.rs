@@ -468,7 +468,10 @@ async fn check(log: &Log, witness: &Witness, world: &World, seed: u64) {
                 assert!(open_calls.remove(&text("tool_use_id")), "seed {seed}: no such call");
             }
             wire::USER_CUSTOM_TOOL_RESULT => {
-                assert!(open_calls.remove(&text("custom_tool_use_id")), "seed {seed}: no such call");
+                assert!(
+                    open_calls.remove(&text("custom_tool_use_id")),
+                    "seed {seed}: no such call"
+                );
             }
             own::kind::TOOL_CLOSED => {
                 assert!(open_calls.remove(&text("call")), "seed {seed}: no such call");

@@ -12,8 +12,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::{
-    own::{self, InputTaken, Refusal, RequestSent, ResponseKept, RetryScheduled, SessionOpened,
-          StopKind, ToolClosed, ToolStarted},
+    own::{
+        self, InputTaken, Refusal, RequestSent, ResponseKept, RetryScheduled, SessionOpened,
+        StopKind, ToolClosed, ToolStarted,
+    },
     summary::{Status, Summary, parse},
 };
 
@@ -370,13 +372,13 @@ impl Thread {
                     self.phase = Phase::End(Ending::RetriesExhausted);
                 }
             }
-            wire::AGENT_TOOL_USE => self.call_made(record, |call| {
-                match call.evaluated_permission.as_deref() {
+            wire::AGENT_TOOL_USE => {
+                self.call_made(record, |call| match call.evaluated_permission.as_deref() {
                     Some("ask") => Duty::Ask,
                     Some("allow") => Duty::Run,
                     _ => Duty::Refused(String::new()),
-                }
-            })?,
+                })?
+            }
             wire::AGENT_CUSTOM_TOOL_USE => self.call_made(record, |_| Duty::Client)?,
             own::kind::TOOL_STARTED => {
                 let started: ToolStarted = parse(record)?;
@@ -526,14 +528,8 @@ pub fn estimate(json: &str) -> u64 {
 #[must_use]
 pub fn text_block(text: &str) -> Arc<RawValue> {
     let blocks = serde_json::json!([{ "type": "text", "text": text }]);
-    serde_json::value::to_raw_value(&blocks).map_or_else(|_| empty_list(), Arc::from)
-}
-
-fn empty_list() -> Arc<RawValue> {
-    serde_json::from_str::<Box<RawValue>>("[]").map_or_else(
-        |_| unreachable!("a list without entries is JSON"),
-        Arc::from,
-    )
+    serde_json::value::to_raw_value(&blocks)
+        .map_or_else(|error| unreachable!("plain JSON has a text: {error}"), Arc::from)
 }
 
 #[derive(Deserialize)]

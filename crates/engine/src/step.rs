@@ -189,11 +189,9 @@ impl ThreadStep<'_> {
                         rejection(&call.name, message.as_deref()),
                     ));
                 }
-                Duty::Refused(reason) => plan.append.push(line::error_result(
-                    &thread.id,
-                    &call.event,
-                    reason.clone(),
-                )),
+                Duty::Refused(reason) => {
+                    plan.append.push(line::error_result(&thread.id, &call.event, reason.clone()))
+                }
                 Duty::Ask | Duty::Client => waiting.push(Arc::clone(&call.event)),
             }
         }
@@ -272,14 +270,13 @@ pub fn open_effects(state: &State) -> Vec<Effect> {
                 attempt: thread.retry.map_or(0, |retry| retry.attempt),
             });
         }
-        let started = thread
-            .calls
-            .iter()
-            .filter(|call| call.started.is_some() && call.result.is_none())
-            .map(|call| Effect::Tool {
-                thread: Arc::clone(&thread.id),
-                call: Arc::clone(&call.event),
-            });
+        let started =
+            thread.calls.iter().filter(|call| call.started.is_some() && call.result.is_none()).map(
+                |call| Effect::Tool {
+                    thread: Arc::clone(&thread.id),
+                    call: Arc::clone(&call.event),
+                },
+            );
         open.extend(started);
     }
     open

@@ -6,10 +6,7 @@
 use std::sync::Arc;
 
 use posthouse_model::Usage;
-use posthouse_protocol::{
-    Micros,
-    event::kind as wire,
-};
+use posthouse_protocol::{Micros, event::kind as wire};
 use posthouse_store::{Record, Seq};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -125,8 +122,8 @@ impl Spending {
     pub fn render(&self, active_seconds: f64, started: bool) -> Value {
         // Half a cent counts as one: the wire has whole cents alone.
         let cents = (self.cost + 5_000_000) / 10_000_000;
-        let list_cost = (!self.unpriced)
-            .then(|| json!({ "amount": cents.to_string(), "currency": "USD" }));
+        let list_cost =
+            (!self.unpriced).then(|| json!({ "amount": cents.to_string(), "currency": "USD" }));
         let cache_creation = started.then(|| {
             json!({
                 "ephemeral_5m_input_tokens": self.tokens.cache_write_5m_tokens,

@@ -72,10 +72,7 @@ pub struct ModelSpec {
 /// table has them as decimal texts in dollars per million tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(
-    missing_docs,
-    reason = "each is the price of the count of that name in `Usage`"
-)]
+#[expect(missing_docs, reason = "each is the price of the count of that name in `Usage`")]
 pub struct Prices {
     #[serde(deserialize_with = "dollars_per_million")]
     pub input: u64,
@@ -131,10 +128,7 @@ impl Catalog {
     /// A table without models, so that all of them get the stated defaults.
     #[must_use]
     pub fn empty() -> Self {
-        Self {
-            models: BTreeMap::new(),
-            unknown: Arc::new(ModelSpec::unknown()),
-        }
+        Self { models: BTreeMap::new(), unknown: Arc::new(ModelSpec::unknown()) }
     }
 
     /// Reads a table of its own, in the form of `models.toml`.
@@ -143,10 +137,7 @@ impl Catalog {
     /// When the text is no TOML, or has a key or a value that the table does not know.
     pub fn parse(text: &str) -> Result<Self, CatalogError> {
         let table: Table = toml::from_str(text)?;
-        Ok(Self {
-            models: table.models,
-            ..Self::empty()
-        })
+        Ok(Self { models: table.models, ..Self::empty() })
     }
 
     /// The built-in table with an operator's entries over it. An entry replaces the built-in one
@@ -179,9 +170,7 @@ impl Catalog {
     }
 
     fn get(&self, model: &str) -> Option<&Arc<ModelSpec>> {
-        self.models
-            .get(model)
-            .or_else(|| self.models.get(undated(model)?))
+        self.models.get(model).or_else(|| self.models.get(undated(model)?))
     }
 }
 
@@ -203,13 +192,7 @@ impl ModelSpec {
             thinking: Thinking::None,
             thinking_bound: false,
             default_effort: None,
-            efforts: vec![
-                Effort::Low,
-                Effort::Medium,
-                Effort::High,
-                Effort::Xhigh,
-                Effort::Max,
-            ],
+            efforts: vec![Effort::Low, Effort::Medium, Effort::High, Effort::Xhigh, Effort::Max],
             fast: true,
             inference_geo: true,
             mid_conversation_system: false,
@@ -224,12 +207,7 @@ impl ModelSpec {
     /// lowest; `None` if it knows no effort.
     #[must_use]
     pub fn nearest_effort(&self, wanted: Effort) -> Option<Effort> {
-        let lower = self
-            .efforts
-            .iter()
-            .copied()
-            .filter(|effort| *effort <= wanted)
-            .max();
+        let lower = self.efforts.iter().copied().filter(|effort| *effort <= wanted).max();
         lower.or_else(|| self.efforts.iter().copied().min())
     }
 
@@ -284,11 +262,7 @@ struct Price<'a>(&'a str);
 
 impl fmt::Display for Price<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            formatter,
-            "{:?} is not a price such as \"6.25\" with at most 3 decimals",
-            self.0
-        )
+        write!(formatter, "{:?} is not a price such as \"6.25\" with at most 3 decimals", self.0)
     }
 }
 
@@ -299,9 +273,5 @@ fn nanodollars(text: &str) -> Option<u64> {
         return None;
     }
     let thousandths: u64 = format!("{fraction:0<3}").parse().ok()?;
-    whole
-        .parse::<u64>()
-        .ok()?
-        .checked_mul(1000)?
-        .checked_add(thousandths)
+    whole.parse::<u64>().ok()?.checked_mul(1000)?.checked_add(thousandths)
 }

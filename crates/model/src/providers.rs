@@ -64,19 +64,13 @@ impl Providers {
     /// Takes the configured providers, in order of precedence.
     #[must_use]
     pub fn new(providers: Vec<Arc<dyn Provider>>, catalog: Catalog) -> Self {
-        Self {
-            providers,
-            catalog: Arc::new(catalog),
-        }
+        Self { providers, catalog: Arc::new(catalog) }
     }
 
     /// The configured providers' names, in order of precedence.
     #[must_use]
     pub fn names(&self) -> Vec<&str> {
-        self.providers
-            .iter()
-            .map(|provider| provider.name())
-            .collect()
+        self.providers.iter().map(|provider| provider.name()).collect()
     }
 
     /// What is known of models.
@@ -91,21 +85,14 @@ impl Providers {
     /// # Errors
     /// When no configured provider answers to the name.
     pub fn resolve(&self, name: &str) -> Result<Resolved, Unavailable> {
-        let prefixed = name
-            .split_once('/')
-            .filter(|(_, model)| !model.is_empty())
-            .and_then(|(prefix, model)| {
-                let provider = self
-                    .providers
-                    .iter()
-                    .find(|provider| provider.name() == prefix)?;
+        let prefixed = name.split_once('/').filter(|(_, model)| !model.is_empty()).and_then(
+            |(prefix, model)| {
+                let provider = self.providers.iter().find(|provider| provider.name() == prefix)?;
                 Some((provider, model))
-            });
+            },
+        );
         let claimed = || {
-            let provider = self
-                .providers
-                .iter()
-                .find(|provider| provider.claims(name))?;
+            let provider = self.providers.iter().find(|provider| provider.claims(name))?;
             Some((provider, name))
         };
         match prefixed.or_else(claimed) {
@@ -114,10 +101,7 @@ impl Providers {
                 model: model.to_owned(),
                 spec: self.catalog.spec(model),
             }),
-            None => Err(Unavailable {
-                model: name.to_owned(),
-                configured: self.configured(),
-            }),
+            None => Err(Unavailable { model: name.to_owned(), configured: self.configured() }),
         }
     }
 
@@ -131,10 +115,7 @@ impl Providers {
 
 impl fmt::Debug for Providers {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Providers")
-            .field("names", &self.names())
-            .finish_non_exhaustive()
+        formatter.debug_struct("Providers").field("names", &self.names()).finish_non_exhaustive()
     }
 }
 

@@ -156,17 +156,34 @@ mod tests {
 
     #[test]
     fn each_refusal_names_its_place() {
-        assert!(error(json!({"type": "text", "text": ""}), Place::Message)
-            .starts_with("content.0.text: is empty"));
+        assert!(
+            error(json!({"type": "text", "text": ""}), Place::Message)
+                .starts_with("content.0.text: is empty")
+        );
         assert!(error(json!({"type": "redacted"}), Place::Message).contains("only the server"));
-        assert!(error(json!({"type": "text", "text": "a", "x": 1}), Place::Message)
-            .contains("unknown field \"content.0.x\""));
-        assert!(error(json!({"type": "image", "source": {"type": "file", "file_id": "f"}}),
-            Place::Message).starts_with("content.0.source.type: is \"file\""));
-        assert!(error(json!({"type": "image", "source": {"type": "base64", "media_type": "image/png",
-            "data": ""}}), Place::Message).starts_with("content.0.source.data: is empty"));
-        assert!(error(json!({"type": "search_result"}), Place::Message)
-            .contains("is not a valid value"));
+        assert!(
+            error(json!({"type": "text", "text": "a", "x": 1}), Place::Message)
+                .contains("unknown field \"content.0.x\"")
+        );
+        assert!(
+            error(
+                json!({"type": "image", "source": {"type": "file", "file_id": "f"}}),
+                Place::Message
+            )
+            .starts_with("content.0.source.type: is \"file\"")
+        );
+        assert!(
+            error(
+                json!({"type": "image", "source": {"type": "base64", "media_type": "image/png",
+            "data": ""}}),
+                Place::Message
+            )
+            .starts_with("content.0.source.data: is empty")
+        );
+        assert!(
+            error(json!({"type": "search_result"}), Place::Message)
+                .contains("is not a valid value")
+        );
         assert!(check(json!([]), "content", Place::Message).is_err());
         assert!(check(json!([]), "content", Place::ToolResult).is_ok());
     }

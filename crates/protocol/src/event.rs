@@ -177,9 +177,9 @@ impl ClientEvent {
         let event = match kind {
             "user.message" => Self::Message { content: content(&mut fields, Place::Message)? },
             "system.message" => Self::System { content: content(&mut fields, Place::System)? },
-            "user.interrupt" => Self::Interrupt {
-                thread: fields.text("session_thread_id", 1..=128)?.value(),
-            },
+            "user.interrupt" => {
+                Self::Interrupt { thread: fields.text("session_thread_id", 1..=128)?.value() }
+            }
             "user.tool_confirmation" => confirmation(&mut fields)?,
             "user.custom_tool_result" => Self::CustomToolResult {
                 call: fields.required_text("custom_tool_use_id", 1..=128)?,
@@ -234,10 +234,8 @@ fn confirmation(fields: &mut Fields) -> Result<ClientEvent, ApiError> {
 /// with the event's `id` and holds all but `type` and `processed_at`.
 #[must_use]
 pub fn render(kind: &str, payload: &str, processed_at: Option<Micros>) -> String {
-    let members = payload
-        .strip_prefix('{')
-        .and_then(|rest| rest.strip_suffix('}'))
-        .unwrap_or_default();
+    let members =
+        payload.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or_default();
     let mut event = String::with_capacity(kind.len() + members.len() + 64);
     event.push_str("{\"type\":\"");
     event.push_str(kind);
@@ -290,16 +288,27 @@ mod tests {
     #[test]
     fn refusals_name_the_event() {
         let case = |event: Value| parse(json!({"events": [event]})).unwrap_err();
-        assert!(case(json!({"type": "tool_confirmation"}))
-            .contains("events[0].type: \"tool_confirmation\" is not a valid value"));
-        assert!(case(json!({"type": "user.tool_result", "tool_use_id": "x"}))
-            .contains("self-hosted"));
-        assert!(case(json!({"type": "user.message", "content": "hi"}))
-            .starts_with("events[0].content: is a text"));
-        assert!(case(json!({"type": "user.tool_confirmation", "tool_use_id": "a",
-            "result": "allow", "deny_message": "x"})).contains("deny_message"));
-        assert!(case(json!({"type": "user.message", "id": "x",
-            "content": [{"type": "text", "text": "hi"}]})).contains("unknown field"));
+        assert!(
+            case(json!({"type": "tool_confirmation"}))
+                .contains("events[0].type: \"tool_confirmation\" is not a valid value")
+        );
+        assert!(
+            case(json!({"type": "user.tool_result", "tool_use_id": "x"})).contains("self-hosted")
+        );
+        assert!(
+            case(json!({"type": "user.message", "content": "hi"}))
+                .starts_with("events[0].content: is a text")
+        );
+        assert!(
+            case(json!({"type": "user.tool_confirmation", "tool_use_id": "a",
+            "result": "allow", "deny_message": "x"}))
+            .contains("deny_message")
+        );
+        assert!(
+            case(json!({"type": "user.message", "id": "x",
+            "content": [{"type": "text", "text": "hi"}]}))
+            .contains("unknown field")
+        );
         assert!(parse(json!({"events": []})).unwrap_err().starts_with("events: has 0"));
         assert!(parse(json!({})).unwrap_err().starts_with("events: is missing"));
     }

@@ -154,7 +154,9 @@ impl Fields {
         let value = self.any(name);
         value.try_map(|value| match value {
             Value::Bool(flag) => Ok(flag),
-            other => Err(self.wrong(name, &format!("is {}", kind_of(&other)), "send true or false")),
+            other => {
+                Err(self.wrong(name, &format!("is {}", kind_of(&other)), "send true or false"))
+            }
         })
     }
 
@@ -306,11 +308,7 @@ fn text(value: Value, path: &str, length: &RangeInclusive<usize>) -> Result<Stri
     }
 }
 
-fn choose(
-    value: &Value,
-    path: &str,
-    choices: &[&'static str],
-) -> Result<&'static str, ApiError> {
+fn choose(value: &Value, path: &str, choices: &[&'static str]) -> Result<&'static str, ApiError> {
     let Some(text) = value.as_str() else {
         return Err(wrong(
             path,

@@ -66,7 +66,10 @@ impl IdKind {
     #[must_use]
     pub fn is_well_formed(self, text: &str) -> bool {
         text.strip_prefix(self.prefix()).and_then(|rest| rest.strip_prefix('_')).is_some_and(
-            |tail| (1..=64).contains(&tail.len()) && tail.bytes().all(|byte| byte.is_ascii_alphanumeric()),
+            |tail| {
+                (1..=64).contains(&tail.len())
+                    && tail.bytes().all(|byte| byte.is_ascii_alphanumeric())
+            },
         )
     }
 }

@@ -215,8 +215,7 @@ impl Database {
     /// [`Error::Closed`].
     pub fn close(&self) {
         drop(self.inner.queue.lock().unwrap_or_else(PoisonError::into_inner).take());
-        let committer =
-            self.inner.committer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let committer = self.inner.committer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(committer) = committer {
             // A committer that panicked has said so itself.
             let _ = committer.join();
@@ -338,12 +337,8 @@ fn make_private_folder(folder: &Path) -> std::io::Result<()> {
 fn lock(folder: &Path) -> Result<File, Error> {
     let path = folder.join("lock");
     let fail = |source| Error::Folder { path: folder.to_owned(), source };
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(fail)?;
+    let file =
+        File::options().create(true).truncate(false).write(true).open(&path).map_err(fail)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => Err(Error::Locked { path: folder.to_owned() }),

@@ -17,12 +17,12 @@ use posthouse_protocol::Micros;
 use rusqlite::{OptionalExtension as _, params};
 
 use crate::{Database, Draft, Error, Preview, Record, Seq, Tail, Tick, answers::Post, tail::Hub};
+#[cfg(test)]
+pub(crate) use statements::verify as first_damage;
 use statements::{
     ROW, advance, document_of, insert, insert_row, keep_answer, keep_document, list, read,
     read_row, repeated, row_of, verify,
 };
-#[cfg(test)]
-pub(crate) use statements::verify as first_damage;
 pub use terms::{
     Answered, Appended, Fold, Folded, Glance, Input, InputError, NewSession, Range, SessionFilter,
     SessionRow, Stamp, Work, WorkError,
@@ -268,8 +268,9 @@ impl Log {
                 )?;
                 let mut sessions = Vec::new();
                 for status in working {
-                    let mut select = connection
-                        .prepare_cached("SELECT id FROM sessions WHERE status = $1 ORDER BY number")?;
+                    let mut select = connection.prepare_cached(
+                        "SELECT id FROM sessions WHERE status = $1 ORDER BY number",
+                    )?;
                     for id in select.query_map([status], |row| row.get(0))? {
                         sessions.push(id?);
                     }
@@ -314,7 +315,10 @@ impl Log {
                     permit(&row).map_err(InputError::Refused)?;
                     for table in ["records", "session_documents", "session_blobs"] {
                         connection
-                            .execute(&format!("DELETE FROM {table} WHERE session = $1"), [row.number])
+                            .execute(
+                                &format!("DELETE FROM {table} WHERE session = $1"),
+                                [row.number],
+                            )
                             .map_err(Error::from)?;
                     }
                     connection
@@ -354,9 +358,7 @@ impl Log {
                  FROM sessions WHERE id = $1"
             );
             let mut select = connection.prepare_cached(&sql)?;
-            Ok(select
-                .query_row([session], |row| Ok((read_row(row)?, row.get(17)?)))
-                .optional()?)
+            Ok(select.query_row([session], |row| Ok((read_row(row)?, row.get(17)?))).optional()?)
         })
     }
 

@@ -97,18 +97,10 @@ impl ScriptedModel {
             .spawn(move || serve(address, served, started, stopped))
             .map_err(Error::Thread)?;
         let lost = |_| Err(std::io::Error::other("the thread ended"));
-        let address = start
-            .await
-            .unwrap_or_else(lost)
-            .map_err(|source| Error::Listen { address, source })?;
+        let address =
+            start.await.unwrap_or_else(lost).map_err(|source| Error::Listen { address, source })?;
         let violations_allowed = AtomicBool::new(false);
-        Ok(Self {
-            address,
-            shared,
-            stop: Some(stop),
-            thread: Some(thread),
-            violations_allowed,
-        })
+        Ok(Self { address, shared, stop: Some(stop), thread: Some(thread), violations_allowed })
     }
 
     /// What to use as a provider's base URL, without a slash at its end.
@@ -175,10 +167,7 @@ impl Drop for ScriptedModel {
             && !self.violations_allowed.load(Ordering::Relaxed)
             && !std::thread::panicking()
         {
-            panic!(
-                "the scripted model saw violations:\n  {}",
-                violations.join("\n  ")
-            );
+            panic!("the scripted model saw violations:\n  {}", violations.join("\n  "));
         }
     }
 }
@@ -190,10 +179,7 @@ fn serve(
     started: oneshot::Sender<std::io::Result<SocketAddr>>,
     stopped: oneshot::Receiver<()>,
 ) {
-    let runtime = match tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-    {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             let _ = started.send(Err(error));
@@ -218,11 +204,7 @@ fn serve(
 }
 
 fn listener(address: SocketAddr) -> std::io::Result<tokio::net::TcpListener> {
-    let socket = if address.is_ipv4() {
-        TcpSocket::new_v4()
-    } else {
-        TcpSocket::new_v6()
-    }?;
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
@@ -252,10 +234,7 @@ struct Call {
 
 impl Call {
     fn arrived(self, body: Bytes) -> Arrival {
-        let path = self
-            .uri
-            .path_and_query()
-            .map_or_else(|| self.uri.path(), |path| path.as_str());
+        let path = self.uri.path_and_query().map_or_else(|| self.uri.path(), |path| path.as_str());
         Arrival {
             method: self.method.to_string(),
             path: path.to_owned(),
@@ -276,14 +255,7 @@ async fn messages(
 ) -> Response {
     let answer = {
         let mut stage = shared.stage();
-        stage.capture(
-            Call {
-                method,
-                uri,
-                headers,
-            }
-            .arrived(body.clone()),
-        );
+        stage.capture(Call { method, uri, headers }.arrived(body.clone()));
         stage.play(&body, Instant::now())
     };
     respond(answer, scissors).await
@@ -300,14 +272,7 @@ async fn count_tokens(
     let answer = {
         let mut stage = shared.stage();
         let counted = stage::counted(&body);
-        stage.capture(
-            Call {
-                method,
-                uri,
-                headers,
-            }
-            .arrived(body),
-        );
+        stage.capture(Call { method, uri, headers }.arrived(body));
         stage.plain(counted)
     };
     respond(answer, scissors).await
@@ -322,14 +287,7 @@ async fn models(
 ) -> Response {
     let answer = {
         let mut stage = shared.stage();
-        stage.capture(
-            Call {
-                method,
-                uri,
-                headers,
-            }
-            .arrived(Bytes::new()),
-        );
+        stage.capture(Call { method, uri, headers }.arrived(Bytes::new()));
         stage.plain(wire::models())
     };
     respond(answer, scissors).await
@@ -345,14 +303,7 @@ async fn model(
 ) -> Response {
     let answer = {
         let mut stage = shared.stage();
-        stage.capture(
-            Call {
-                method,
-                uri,
-                headers,
-            }
-            .arrived(Bytes::new()),
-        );
+        stage.capture(Call { method, uri, headers }.arrived(Bytes::new()));
         match wire::model_named(&id) {
             Some(model) => stage.plain(model),
             None => stage.refusal(404, &format!("model: {id}")),
@@ -372,14 +323,7 @@ async fn unknown(
     let answer = {
         let mut stage = shared.stage();
         let message = format!("the scripted model has no {method} {}", uri.path());
-        stage.capture(
-            Call {
-                method,
-                uri,
-                headers,
-            }
-            .arrived(body),
-        );
+        stage.capture(Call { method, uri, headers }.arrived(body));
         stage.refusal(404, &message)
     };
     respond(answer, scissors).await
@@ -436,19 +380,15 @@ async fn forget_violations(State(shared): State<Shared>) -> Response {
 }
 
 fn refused(error: &Error) -> Response {
-    steered(
-        StatusCode::BAD_REQUEST,
-        &json!({"error": error.to_string()}),
-    )
+    steered(StatusCode::BAD_REQUEST, &json!({"error": error.to_string()}))
 }
 
 fn steered(status: StatusCode, body: &Value) -> Response {
     let mut response = Response::new(Body::from(body.to_string()));
     *response.status_mut() = status;
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 
@@ -473,10 +413,9 @@ async fn respond(answer: Answer, scissors: Scissors) -> Response {
         headers.insert("request-id", id);
     }
     for (name, value) in &answer.headers {
-        if let (Ok(name), Ok(value)) = (
-            HeaderName::from_bytes(name.as_bytes()),
-            HeaderValue::from_str(value),
-        ) {
+        if let (Ok(name), Ok(value)) =
+            (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value))
+        {
             headers.insert(name, value);
         }
     }

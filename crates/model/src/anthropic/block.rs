@@ -88,18 +88,10 @@ impl Building {
         let meaning = match &*opening.kind {
             "text" => Meaning::Text,
             "thinking" | "redacted_thinking" => Meaning::Thinking,
-            "tool_use" => Meaning::ToolUse {
-                call_id: opening.id?,
-                name: opening.name?,
-            },
+            "tool_use" => Meaning::ToolUse { call_id: opening.id?, name: opening.name? },
             _ => Meaning::Opaque,
         };
-        Some(Self {
-            wire_index,
-            meaning,
-            start: start.to_owned(),
-            changes: Vec::new(),
-        })
+        Some(Self { wire_index, meaning, start: start.to_owned(), changes: Vec::new() })
     }
 
     /// What kind of block it is.
@@ -174,12 +166,7 @@ impl Building {
     /// Ends the block. With `cut`, the provider stopped inside the response's last block, so an
     /// input that never began counts as unfinished.
     pub(super) fn finish(self, cut: bool) -> Block {
-        let Self {
-            meaning,
-            start,
-            changes,
-            ..
-        } = self;
+        let Self { meaning, start, changes, .. } = self;
         let mut view_input = None;
         let mut view_text = None;
         let native = if changes.is_empty() {
@@ -213,11 +200,9 @@ impl Building {
             raw_object(&members).unwrap_or(start)
         };
         let view = match meaning {
-            Meaning::Text => View::Text(
-                view_text
-                    .or_else(|| member(&native, "text"))
-                    .unwrap_or_default(),
-            ),
+            Meaning::Text => {
+                View::Text(view_text.or_else(|| member(&native, "text")).unwrap_or_default())
+            }
             Meaning::Thinking => View::Thinking,
             Meaning::Opaque => View::Opaque,
             Meaning::ToolUse { call_id, name } => {
@@ -229,11 +214,7 @@ impl Building {
                 let input = input.filter(|input| !(cut && input.get() == "{}"));
                 return Block {
                     native: legal_input(native, input.is_some()),
-                    view: View::ToolUse {
-                        call_id,
-                        name,
-                        input,
-                    },
+                    view: View::ToolUse { call_id, name, input },
                 };
             }
         };
@@ -241,10 +222,7 @@ impl Building {
     }
 
     fn change(&mut self, name: &str) -> Option<&mut Change> {
-        self.changes
-            .iter_mut()
-            .find(|(member, _)| member == name)
-            .map(|(_, change)| change)
+        self.changes.iter_mut().find(|(member, _)| member == name).map(|(_, change)| change)
     }
 
     fn put(&mut self, name: Cow<'static, str>, change: Change) {
@@ -303,9 +281,7 @@ fn object(json: String, members: &[(String, Box<RawValue>)], name: &str) -> Opti
             _ => empty_object(),
         });
     }
-    RawValue::from_string(json)
-        .ok()
-        .filter(|value| value.get().starts_with('{'))
+    RawValue::from_string(json).ok().filter(|value| value.get().starts_with('{'))
 }
 
 /// `{}`.
@@ -350,10 +326,8 @@ fn raw_list(elements: &[Box<RawValue>]) -> Option<Box<RawValue>> {
 }
 
 fn raw_object(members: &[(String, Box<RawValue>)]) -> Option<Box<RawValue>> {
-    let length: usize = members
-        .iter()
-        .map(|(name, value)| name.len() + value.get().len() + 4)
-        .sum();
+    let length: usize =
+        members.iter().map(|(name, value)| name.len() + value.get().len() + 4).sum();
     let mut json = String::with_capacity(length + 2);
     json.push('{');
     for (index, (name, value)) in members.iter().enumerate() {

@@ -167,12 +167,7 @@ impl Decoder {
     #[must_use]
     pub fn fail(&mut self, kind: FailureKind, message: String) -> Event {
         self.finished = true;
-        Event::Failed(Failure {
-            kind,
-            message,
-            retry_after: None,
-            usage: self.usage,
-        })
+        Event::Failed(Failure { kind, message, retry_after: None, usage: self.usage })
     }
 
     fn start(
@@ -185,10 +180,7 @@ impl Decoder {
             return false;
         };
         let index = self.blocks.len();
-        events.push_back(Event::Started {
-            index,
-            kind: block.kind(),
-        });
+        events.push_back(Event::Started { index, kind: block.kind() });
         if let Some(text) = block.opening_text() {
             events.push_back(Event::Text { index, text });
         }
@@ -205,11 +197,8 @@ impl Decoder {
     ) -> bool {
         let Some(delta) = delta else { return false };
         // The block that grows is the last one, unless a provider interleaves them.
-        let Some((index, block)) = self
-            .blocks
-            .iter_mut()
-            .enumerate()
-            .rfind(|(_, block)| block.wire_index == wire_index)
+        let Some((index, block)) =
+            self.blocks.iter_mut().enumerate().rfind(|(_, block)| block.wire_index == wire_index)
         else {
             return false;
         };
@@ -271,9 +260,8 @@ impl Decoder {
         usage: Option<&RawValue>,
         events: &mut VecDeque<Event>,
     ) {
-        let delta: MessageDelta = delta
-            .and_then(|delta| serde_json::from_str(delta.get()).ok())
-            .unwrap_or_default();
+        let delta: MessageDelta =
+            delta.and_then(|delta| serde_json::from_str(delta.get()).ok()).unwrap_or_default();
         if let Some(reason) = delta.stop_reason {
             self.stop = Some(stop(&reason, delta.stop_details));
         }
@@ -288,9 +276,8 @@ impl Decoder {
         let usage = &mut self.usage;
         usage.input_tokens = counts.input_tokens.unwrap_or(usage.input_tokens);
         usage.output_tokens = counts.output_tokens.unwrap_or(usage.output_tokens);
-        usage.cache_read_input_tokens = counts
-            .cache_read_input_tokens
-            .unwrap_or(usage.cache_read_input_tokens);
+        usage.cache_read_input_tokens =
+            counts.cache_read_input_tokens.unwrap_or(usage.cache_read_input_tokens);
         if let Some(written) = counts.cache_creation {
             usage.cache_write_5m_tokens = written.ephemeral_5m_input_tokens;
             usage.cache_write_1h_tokens = written.ephemeral_1h_input_tokens;
@@ -312,12 +299,7 @@ impl Decoder {
             .enumerate()
             .map(|(index, block)| block.finish(cut && index + 1 == count))
             .collect();
-        Event::Ended(Response {
-            blocks,
-            stop,
-            usage: self.usage,
-            served: self.served.take(),
-        })
+        Event::Ended(Response { blocks, stop, usage: self.usage, served: self.served.take() })
     }
 }
 
@@ -348,13 +330,9 @@ fn stop(reason: &str, details: Option<StopDetails>) -> Stop {
         "pause_turn" => Stop::Pause,
         "model_context_window_exceeded" => Stop::WindowExceeded,
         "refusal" => {
-            let (category, explanation) = details.map_or((None, None), |details| {
-                (details.category, details.explanation)
-            });
-            Stop::Refusal {
-                category,
-                explanation,
-            }
+            let (category, explanation) =
+                details.map_or((None, None), |details| (details.category, details.explanation));
+            Stop::Refusal { category, explanation }
         }
         _ => Stop::EndTurn,
     }

@@ -31,31 +31,23 @@ struct ErrorBody {
 
 /// The failure that an `error` event in a stream tells of.
 pub(super) fn of_stream(error: Option<&RawValue>) -> (FailureKind, String) {
-    let error: WireError = error
-        .and_then(|raw| serde_json::from_str(raw.get()).ok())
-        .unwrap_or_default();
+    let error: WireError =
+        error.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
     let kind = of_type(&error).unwrap_or(FailureKind::Transient);
     (kind, sentence("the provider stopped with an error", &error))
 }
 
 /// The failure that an answer without success tells of.
 pub(super) fn of_answer(status: StatusCode, body: &[u8]) -> (FailureKind, String) {
-    let error = serde_json::from_slice::<ErrorBody>(body)
-        .map(|body| body.error)
-        .unwrap_or_default();
+    let error =
+        serde_json::from_slice::<ErrorBody>(body).map(|body| body.error).unwrap_or_default();
     let kind = match of_type(&error) {
         // A message can be more exact than the status, the status more than a type that says
         // only "invalid request".
         Some(kind) if kind != FailureKind::Hopeless => kind,
         _ => of_status(status),
     };
-    (
-        kind,
-        sentence(
-            &format!("the provider answered {}", status.as_u16()),
-            &error,
-        ),
-    )
+    (kind, sentence(&format!("the provider answered {}", status.as_u16()), &error))
 }
 
 fn of_status(status: StatusCode) -> FailureKind {
@@ -103,9 +95,7 @@ fn is_too_long(message: &str) -> bool {
 }
 
 fn is_unpaid(message: &str) -> bool {
-    message
-        .to_ascii_lowercase()
-        .contains("credit balance is too low")
+    message.to_ascii_lowercase().contains("credit balance is too low")
 }
 
 /// One sentence from our words and the provider's.
@@ -136,22 +126,15 @@ fn clean(message: &str) -> String {
         }
         words.push_str(word);
     }
-    words
-        .chars()
-        .filter(|character| !character.is_control())
-        .take(LONGEST_MESSAGE + 1)
-        .collect()
+    words.chars().filter(|character| !character.is_control()).take(LONGEST_MESSAGE + 1).collect()
 }
 
 /// How long a provider asks to wait: `retry-after-ms`, else `retry-after` as seconds (fractions
 /// too) or as an HTTP date, as the official SDK reads them.
 pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
-    let wait = |seconds: f64| {
-        Duration::try_from_secs_f64(seconds)
-            .ok()
-            .map(|wait| wait.min(LONGEST_WAIT))
-    };
+    let wait =
+        |seconds: f64| Duration::try_from_secs_f64(seconds).ok().map(|wait| wait.min(LONGEST_WAIT));
     let milliseconds = text("retry-after-ms").and_then(|value| value.parse::<f64>().ok());
     if let Some(milliseconds) = milliseconds {
         return wait(milliseconds / 1000.0);

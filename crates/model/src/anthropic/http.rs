@@ -61,13 +61,9 @@ impl Credential {
     #[must_use]
     pub fn choose(api_key: Option<String>, auth_token: Option<String>) -> Option<Self> {
         let present = |value: Option<String>| {
-            value
-                .map(|value| value.trim().to_owned())
-                .filter(|value| !value.is_empty())
+            value.map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
         };
-        present(api_key)
-            .map(Self::ApiKey)
-            .or_else(|| present(auth_token).map(Self::Token))
+        present(api_key).map(Self::ApiKey).or_else(|| present(auth_token).map(Self::Token))
     }
 
     fn secret(&self) -> &str {
@@ -139,10 +135,7 @@ pub struct Anthropic {
 
 impl fmt::Debug for Anthropic {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Anthropic")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
+        formatter.debug_struct("Anthropic").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
@@ -152,12 +145,7 @@ impl Anthropic {
     /// # Errors
     /// When the address is no URL, the key fits no header, or the system gives no TLS roots.
     pub fn new(settings: Settings) -> Result<Self, SetupError> {
-        let Settings {
-            name,
-            base_url,
-            credential,
-            silence,
-        } = settings;
+        let Settings { name, base_url, credential, silence } = settings;
         let url = Url::parse(&format!("{}/v1/messages", base_url.trim_end_matches('/')))
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
@@ -178,14 +166,7 @@ impl Anthropic {
             client = client.no_proxy();
         }
         let client = client.build().map_err(SetupError::Client)?;
-        Ok(Self {
-            name,
-            client,
-            url,
-            headers,
-            credential: Arc::new(credential),
-            silence,
-        })
+        Ok(Self { name, client, url, headers, credential: Arc::new(credential), silence })
     }
 }
 
@@ -209,12 +190,7 @@ impl Provider for Anthropic {
         {
             headers.insert("anthropic-beta", betas);
         }
-        let send = self
-            .client
-            .post(self.url.clone())
-            .headers(headers)
-            .body(body.0)
-            .send();
+        let send = self.client.post(self.url.clone()).headers(headers).body(body.0).send();
         let call = Call {
             phase: Phase::Sending(Box::pin(send)),
             silence: self.silence,
@@ -323,20 +299,11 @@ impl Call {
     async fn answered(&mut self, answer: Answer) -> Phase {
         let status = answer.status();
         // What Anthropic's support asks for; it is in the answer and identifies nothing else.
-        let request_id = answer
-            .headers()
-            .get("request-id")
-            .and_then(|id| id.to_str().ok());
-        tracing::debug!(
-            status = status.as_u16(),
-            request_id,
-            "the provider answered"
-        );
+        let request_id = answer.headers().get("request-id").and_then(|id| id.to_str().ok());
+        tracing::debug!(status = status.as_u16(), request_id, "the provider answered");
         if status == StatusCode::OK {
             let streams = answer.headers().get(CONTENT_TYPE).is_none_or(|kind| {
-                kind.as_bytes()
-                    .to_ascii_lowercase()
-                    .starts_with(b"text/event-stream")
+                kind.as_bytes().to_ascii_lowercase().starts_with(b"text/event-stream")
             });
             if !streams {
                 return self.over(Failure {
@@ -352,16 +319,9 @@ impl Call {
         let retry_after = failure::retry_after(answer.headers(), SystemTime::now());
         // The status says enough if the rest of the answer doesn't come.
         let patience = self.silence.min(CONNECT);
-        let body = timeout(patience, error_body(answer))
-            .await
-            .unwrap_or_default();
+        let body = timeout(patience, error_body(answer)).await.unwrap_or_default();
         let (kind, message) = failure::of_answer(status, &body);
-        self.over(Failure {
-            kind,
-            message,
-            retry_after,
-            usage: Usage::default(),
-        })
+        self.over(Failure { kind, message, retry_after, usage: Usage::default() })
     }
 
     /// Ends the call with a failure.
@@ -373,10 +333,7 @@ impl Call {
     }
 
     fn silent(&self) -> String {
-        format!(
-            "the provider sent nothing for {} s",
-            self.silence.as_secs_f32()
-        )
+        format!("the provider sent nothing for {} s", self.silence.as_secs_f32())
     }
 
     fn broken(&self, error: &sse_stream::Error) -> String {
@@ -407,12 +364,7 @@ fn not_sent(error: &reqwest::Error) -> Failure {
 }
 
 fn transient(message: String) -> Failure {
-    Failure {
-        kind: FailureKind::Transient,
-        message,
-        retry_after: None,
-        usage: Usage::default(),
-    }
+    Failure { kind: FailureKind::Transient, message, retry_after: None, usage: Usage::default() }
 }
 
 /// A provider behind this address may quote the key it was given.

@@ -95,16 +95,11 @@ fn estimate(request: &Request) -> usize {
         .map(|item| match item {
             Item::User(content) => content.get().len() + 48,
             Item::Assistant { blocks, .. } => {
-                blocks
-                    .iter()
-                    .map(|block| block.get().len() + 1)
-                    .sum::<usize>()
-                    + 48
+                blocks.iter().map(|block| block.get().len() + 1).sum::<usize>() + 48
             }
-            Item::ToolResults(results) => results
-                .iter()
-                .map(|result| result.content.get().len() + 160)
-                .sum(),
+            Item::ToolResults(results) => {
+                results.iter().map(|result| result.content.get().len() + 160).sum()
+            }
             Item::System(text) => text.len() + 64,
         })
         .sum();
@@ -141,10 +136,7 @@ fn head(out: &mut Vec<u8>, request: &Request) {
         }
         Thinking::None => {}
     }
-    if let Some(effort) = request
-        .effort
-        .and_then(|effort| spec.nearest_effort(effort))
-    {
+    if let Some(effort) = request.effort.and_then(|effort| spec.nearest_effort(effort)) {
         out.extend_from_slice(
             format!(r#","output_config":{{"effort":"{}"}}"#, effort.as_str()).as_bytes(),
         );
@@ -196,11 +188,7 @@ fn tools(out: &mut Vec<u8>, request: &Request) {
     }
     out.extend_from_slice(br#","tools":["#);
     for (index, tool) in request.tools.iter().enumerate() {
-        out.extend_from_slice(if index == 0 {
-            br#"{"name":"#.as_slice()
-        } else {
-            br#",{"name":"#
-        });
+        out.extend_from_slice(if index == 0 { br#"{"name":"#.as_slice() } else { br#",{"name":"# });
         string(out, &tool.name);
         if !tool.description.is_empty() {
             out.extend_from_slice(br#","description":"#);
@@ -236,10 +224,7 @@ fn runs(items: &[Item]) -> Vec<Run<'_>> {
     let mut runs = vec![Run::default()];
     for item in items {
         if let Item::Assistant { provider, blocks } = item {
-            runs.push(Run {
-                assistant: Some((provider, blocks)),
-                ..Run::default()
-            });
+            runs.push(Run { assistant: Some((provider, blocks)), ..Run::default() });
             continue;
         }
         let Some(run) = runs.last_mut() else { continue };
@@ -266,10 +251,7 @@ fn user_blocks(content: &RawValue) -> Vec<Cow<'_, str>> {
     let mut block = br#"{"type":"text","text":"#.to_vec();
     block.extend_from_slice(content.get().as_bytes());
     block.push(b'}');
-    String::from_utf8(block)
-        .map(Cow::Owned)
-        .into_iter()
-        .collect()
+    String::from_utf8(block).map(Cow::Owned).into_iter().collect()
 }
 
 fn messages(out: &mut Vec<u8>, provider: &str, request: &Request, runs: &[Run<'_>]) {
@@ -370,11 +352,8 @@ fn result_content(content: &RawValue) -> Cow<'_, str> {
     let Ok(blocks) = serde_json::from_str::<Vec<&RawValue>>(raw) else {
         return Cow::Borrowed(raw);
     };
-    let kept: Vec<&str> = blocks
-        .iter()
-        .map(|block| block.get())
-        .filter(|block| !is_empty_text(block))
-        .collect();
+    let kept: Vec<&str> =
+        blocks.iter().map(|block| block.get()).filter(|block| !is_empty_text(block)).collect();
     if kept.len() == blocks.len() {
         return Cow::Borrowed(raw);
     }
@@ -389,13 +368,7 @@ fn assistant(out: &mut Vec<u8>, first: &mut bool, ours: bool, blocks: &[Box<RawV
         .iter()
         .map(|block| block.get())
         .filter(|block| !is_empty_text(block))
-        .filter_map(|block| {
-            if ours {
-                Some(Cow::Borrowed(block))
-            } else {
-                foreign(block)
-            }
-        });
+        .filter_map(|block| if ours { Some(Cow::Borrowed(block)) } else { foreign(block) });
     let mut any = false;
     for block in rendered {
         if any {

@@ -33,9 +33,7 @@ const GOLDEN: &[&str] = &[
 ];
 
 fn data(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("tests_data")
-        .join(name)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests_data").join(name)
 }
 
 fn golden(name: &str) -> Vec<u8> {
@@ -44,9 +42,7 @@ fn golden(name: &str) -> Vec<u8> {
 
 /// Decodes chunks as they would come from a connection that then ends.
 async fn decode(chunks: Vec<Bytes>) -> Vec<Event> {
-    let mut sse = SseByteStream::new(stream::iter(
-        chunks.into_iter().map(Ok::<_, std::io::Error>),
-    ));
+    let mut sse = SseByteStream::new(stream::iter(chunks.into_iter().map(Ok::<_, std::io::Error>)));
     let mut decoder = Decoder::new();
     let mut events = VecDeque::new();
     while let Some(event) = sse.next().await {
@@ -83,11 +79,7 @@ fn lines(events: &[Event]) -> String {
 
 fn view(view: &View) -> String {
     match view {
-        View::ToolUse {
-            call_id,
-            name,
-            input,
-        } => format!(
+        View::ToolUse { call_id, name, input } => format!(
             "tool_use {call_id} {name} {}",
             input.as_ref().map_or("unfinished", |input| input.get())
         ),
@@ -100,9 +92,7 @@ fn raw(json: &str) -> Box<RawValue> {
 }
 
 fn user(text: &str) -> Item {
-    Item::User(Arc::from(raw(&format!(
-        r#"[{{"type":"text","text":"{text}"}}]"#
-    ))))
+    Item::User(Arc::from(raw(&format!(r#"[{{"type":"text","text":"{text}"}}]"#))))
 }
 
 fn answer(blocks: &[&str]) -> Item {
@@ -113,11 +103,7 @@ fn answer(blocks: &[&str]) -> Item {
 }
 
 fn result(call_id: &str, content: &str) -> ToolResult {
-    ToolResult {
-        call_id: call_id.to_owned(),
-        content: Arc::from(raw(content)),
-        is_error: false,
-    }
+    ToolResult { call_id: call_id.to_owned(), content: Arc::from(raw(content)), is_error: false }
 }
 
 fn request(model: &str, items: Vec<Item>) -> Request {
@@ -134,9 +120,5 @@ fn request(model: &str, items: Vec<Item>) -> Request {
 }
 
 fn natives(response: &Response) -> Vec<&str> {
-    response
-        .blocks
-        .iter()
-        .map(|Block { native, .. }| native.get())
-        .collect()
+    response.blocks.iter().map(|Block { native, .. }| native.get()).collect()
 }

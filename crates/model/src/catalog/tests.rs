@@ -34,15 +34,8 @@ fn the_built_in_table_parses_and_knows_every_named_model() {
         assert!(spec.max_output < spec.window, "{name}");
         assert!(spec.prices.is_some(), "{name}");
         assert!(spec.efforts.is_sorted(), "{name}");
-        assert!(
-            spec.default_effort
-                .is_none_or(|effort| spec.efforts.contains(&effort)),
-            "{name}"
-        );
-        assert!(
-            !spec.thinking_bound || spec.thinking == Thinking::Adaptive,
-            "{name}"
-        );
+        assert!(spec.default_effort.is_none_or(|effort| spec.efforts.contains(&effort)), "{name}");
+        assert!(!spec.thinking_bound || spec.thinking == Thinking::Adaptive, "{name}");
     }
     assert!(Catalog::built_in().names().count() >= 15);
 }
@@ -74,23 +67,11 @@ fn unknown_keys_and_bad_prices_are_refused_by_name() {
     assert!(error("[model.x]\n").contains("model"));
     assert!(error(&format!("[models.x]\n{base}windows = 1")).contains("windows"));
     assert!(error("[models.x]\nwindow = 1").contains("max_output"));
-    for price in [
-        "",
-        "1.",
-        ".5",
-        "1.2345",
-        "-1",
-        "1e3",
-        "99999999999999999999",
-    ] {
+    for price in ["", "1.", ".5", "1.2345", "-1", "1e3", "99999999999999999999"] {
         let text = format!(
             "[models.x]\n{base}prices = {{ input = \"{price}\", output = \"1\", cache_read = \"1\", cache_write_5m = \"1\", cache_write_1h = \"1\" }}"
         );
-        assert!(
-            error(&text).contains("is not a price"),
-            "{price}: {}",
-            error(&text)
-        );
+        assert!(error(&text).contains("is not a price"), "{price}: {}", error(&text));
     }
 }
 
@@ -124,24 +105,12 @@ fn a_call_costs_the_sum_of_its_parts() {
     let dollars = 1_000_000_000;
     let cost = 5 * dollars + 5 * dollars / 2 + dollars + 62_500 + 10_000;
     assert_eq!(spec.cost_nanodollars(&usage), Some(cost));
-    assert_eq!(
-        spec.cost_nanodollars_with(&usage, true, None),
-        Some(2 * cost)
-    );
-    assert_eq!(
-        spec.cost_nanodollars_with(&usage, false, Some("us")),
-        Some(cost / 10 * 11)
-    );
-    assert_eq!(
-        spec.cost_nanodollars_with(&usage, false, Some("global")),
-        Some(cost)
-    );
+    assert_eq!(spec.cost_nanodollars_with(&usage, true, None), Some(2 * cost));
+    assert_eq!(spec.cost_nanodollars_with(&usage, false, Some("us")), Some(cost / 10 * 11));
+    assert_eq!(spec.cost_nanodollars_with(&usage, false, Some("global")), Some(cost));
     let silent = Catalog::built_in().spec("claude-sonnet-5");
     assert_eq!(silent.cost_nanodollars_with(&usage, true, None), None);
-    let endless = Usage {
-        output_tokens: u64::MAX,
-        ..Usage::default()
-    };
+    let endless = Usage { output_tokens: u64::MAX, ..Usage::default() };
     assert_eq!(spec.cost_nanodollars(&endless), None);
 }
 
@@ -153,14 +122,8 @@ fn long_prompts_can_cost_more() {
         output_tokens: output,
         ..Usage::default()
     };
-    assert_eq!(
-        spec.cost_nanodollars(&prompt(100_000, 1)),
-        Some(100_000 * 10 + 500)
-    );
-    assert_eq!(
-        spec.cost_nanodollars(&prompt(100_001, 1)),
-        Some(100_001 * 50 + 2_500)
-    );
+    assert_eq!(spec.cost_nanodollars(&prompt(100_000, 1)), Some(100_000 * 10 + 500));
+    assert_eq!(spec.cost_nanodollars(&prompt(100_001, 1)), Some(100_001 * 50 + 2_500));
 }
 
 #[test]
@@ -168,10 +131,5 @@ fn an_effort_that_a_model_lacks_falls_to_the_next_lower_one() {
     let spec = Catalog::built_in().spec("claude-opus-4-6");
     assert_eq!(spec.nearest_effort(Effort::Max), Some(Effort::Max));
     assert_eq!(spec.nearest_effort(Effort::Xhigh), Some(Effort::High));
-    assert_eq!(
-        Catalog::built_in()
-            .spec("claude-haiku-4-5")
-            .nearest_effort(Effort::Low),
-        None
-    );
+    assert_eq!(Catalog::built_in().spec("claude-haiku-4-5").nearest_effort(Effort::Low), None);
 }

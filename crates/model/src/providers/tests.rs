@@ -24,10 +24,7 @@ impl Provider for Named {
 }
 
 fn providers(names: &[&'static str]) -> Providers {
-    let all = names
-        .iter()
-        .map(|name| Arc::new(Named(name)) as Arc<dyn Provider>)
-        .collect();
+    let all = names.iter().map(|name| Arc::new(Named(name)) as Arc<dyn Provider>).collect();
     Providers::new(all, Catalog::built_in())
 }
 
@@ -44,26 +41,10 @@ fn pair(provider: &str, model: &str) -> (String, String) {
 fn a_plain_name_goes_to_who_claims_it_and_a_prefix_to_who_bears_it() {
     let providers = providers(&["local", "anthropic"]);
     assert_eq!(providers.names(), ["local", "anthropic"]);
-    assert_eq!(
-        resolved(&providers, "claude-opus-5"),
-        pair("anthropic", "claude-opus-5")
-    );
-    assert_eq!(
-        resolved(&providers, "local/claude-opus-5"),
-        pair("local", "claude-opus-5")
-    );
-    assert_eq!(
-        resolved(&providers, "local/qwen/3"),
-        pair("local", "qwen/3")
-    );
-    assert_eq!(
-        providers
-            .resolve("anthropic/claude-opus-5")
-            .unwrap()
-            .spec
-            .window,
-        1_000_000
-    );
+    assert_eq!(resolved(&providers, "claude-opus-5"), pair("anthropic", "claude-opus-5"));
+    assert_eq!(resolved(&providers, "local/claude-opus-5"), pair("local", "claude-opus-5"));
+    assert_eq!(resolved(&providers, "local/qwen/3"), pair("local", "qwen/3"));
+    assert_eq!(providers.resolve("anthropic/claude-opus-5").unwrap().spec.window, 1_000_000);
 }
 
 #[test]
@@ -72,20 +53,13 @@ fn an_unclaimed_name_is_refused_with_what_is_configured() {
     for name in ["gpt-9", "other/claude-opus-5", "local/", "/x", ""] {
         let unavailable = both.resolve(name).unwrap_err();
         assert_eq!(unavailable.model, name);
-        assert!(
-            unavailable
-                .to_string()
-                .ends_with("configured: local, anthropic")
-        );
+        assert!(unavailable.to_string().ends_with("configured: local, anthropic"));
     }
     assert!(providers(&["local"]).resolve("claude-opus-5").is_err());
 }
 
 #[test]
 fn without_a_provider_the_refusal_says_what_to_set() {
-    let refusal = providers(&[])
-        .resolve("claude-opus-5")
-        .unwrap_err()
-        .to_string();
+    let refusal = providers(&[]).resolve("claude-opus-5").unwrap_err().to_string();
     assert!(refusal.contains("ANTHROPIC_API_KEY"), "{refusal}");
 }

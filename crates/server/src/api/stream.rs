@@ -145,8 +145,7 @@ fn first_place(call: &Call, row: &SessionRow) -> Result<Seq, Refusal> {
     let unseen = summary.turn_end > 0
         && row.shown < summary.turn_end
         && summary.turn_ended_at.0 >= call.at.0 - session_routes::REPLAY_WINDOW;
-    let replays = summary.status.is_working()
-        || (summary.status == Status::Idle && unseen);
+    let replays = summary.status.is_working() || (summary.status == Status::Idle && unseen);
     Ok(if replays { summary.turn_start - 1 } else { row.head })
 }
 

@@ -15,7 +15,10 @@ use crate::{
 pub(super) const ROW: &str = "id, number, workspace, agent, agent_version, environment, created_at, \
     archived_at, fence, holder, shown, status, head, input_head, last_at, chain_hash, fold";
 
-pub(super) fn repeated(connection: &Connection, post: Option<&Post>) -> Result<Option<Answered>, Error> {
+pub(super) fn repeated(
+    connection: &Connection,
+    post: Option<&Post>,
+) -> Result<Option<Answered>, Error> {
     let Some(post) = post else { return Ok(None) };
     let kept = answers::find_kept(connection, post)?;
     Ok(kept.map(|kept| Answered { answer: kept.answer, id: Some(kept.id) }))
@@ -136,7 +139,11 @@ pub(super) fn insert_row(connection: &Connection, row: &SessionRow) -> Result<()
     Ok(())
 }
 
-pub(super) fn keep_document(connection: &Connection, number: i64, document: &str) -> Result<(), Error> {
+pub(super) fn keep_document(
+    connection: &Connection,
+    number: i64,
+    document: &str,
+) -> Result<(), Error> {
     connection
         .prepare_cached(
             "INSERT INTO session_documents (session, body) VALUES ($1, $2) \
@@ -179,7 +186,11 @@ pub(super) fn read_row(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
     })
 }
 
-pub(super) fn read(connection: &Connection, number: i64, range: &Range) -> Result<Vec<Record>, Error> {
+pub(super) fn read(
+    connection: &Connection,
+    number: i64,
+    range: &Range,
+) -> Result<Vec<Record>, Error> {
     let mut sql = String::from(
         "SELECT seq, at, fence, kind, thread, payload FROM records \
          WHERE session = ? AND seq > ? AND seq < ?",
@@ -209,7 +220,10 @@ pub(super) fn read(connection: &Connection, number: i64, range: &Range) -> Resul
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-pub(super) fn list(connection: &Connection, filter: &SessionFilter) -> Result<Vec<(SessionRow, String)>, Error> {
+pub(super) fn list(
+    connection: &Connection,
+    filter: &SessionFilter,
+) -> Result<Vec<(SessionRow, String)>, Error> {
     let mut sql = format!(
         "SELECT {ROW}, (SELECT body FROM session_documents WHERE session = number) \
          FROM sessions WHERE workspace = ?"
@@ -241,12 +255,17 @@ pub(super) fn list(connection: &Connection, filter: &SessionFilter) -> Result<Ve
     sql.push_str(&format!(" ORDER BY created_at{direction}, id{direction} LIMIT ?"));
     values.push(i64::try_from(filter.limit).unwrap_or(i64::MAX).into());
     let mut select = connection.prepare_cached(&sql)?;
-    let rows = select
-        .query_map(params_from_iter(values), |row| Ok((read_row(row)?, row.get(17)?)))?;
+    let rows =
+        select.query_map(params_from_iter(values), |row| Ok((read_row(row)?, row.get(17)?)))?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-pub(super) fn push_choices(sql: &mut String, values: &mut Vec<Value>, column: &str, choices: &[String]) {
+pub(super) fn push_choices(
+    sql: &mut String,
+    values: &mut Vec<Value>,
+    column: &str,
+    choices: &[String],
+) {
     if !choices.is_empty() {
         let marks = vec!["?"; choices.len()].join(", ");
         sql.push_str(&format!(" AND {column} IN ({marks})"));

@@ -249,8 +249,7 @@ async fn a_failed_write_takes_no_other_with_it() {
         tokio::task::yield_now().await;
         tokio::task::spawn_blocking(move || barrier.wait()).await.unwrap();
     };
-    let (held, failed, said, ()) =
-        tokio::join!(holding, failing, bench.say("s", "{}"), release);
+    let (held, failed, said, ()) = tokio::join!(holding, failing, bench.say("s", "{}"), release);
     held.unwrap();
     assert!(failed.is_err());
     said.unwrap();
@@ -390,7 +389,8 @@ async fn a_retry_is_answered_and_not_done_again() {
 async fn lists_go_both_ways_without_gaps() {
     let bench = Bench::open();
     for number in 0..5 {
-        let new = NewSession { at: Micros(1_000 + number / 2), ..new_session(&format!("s{number}")) };
+        let new =
+            NewSession { at: Micros(1_000 + number / 2), ..new_session(&format!("s{number}")) };
         let drafts = vec![draft("session_opened", "{}")];
         bench.log.create(new, drafts, None, None, |_, _| Ok(String::new())).await.unwrap();
     }
@@ -416,7 +416,8 @@ async fn lists_go_both_ways_without_gaps() {
         }
         assert_eq!(seen, expected);
     }
-    let filter = SessionFilter { workspace: "other".to_owned(), limit: 9, ..SessionFilter::default() };
+    let filter =
+        SessionFilter { workspace: "other".to_owned(), limit: 9, ..SessionFilter::default() };
     assert!(bench.log.list(filter).await.unwrap().is_empty());
 }
 
@@ -448,7 +449,8 @@ async fn a_crash_before_the_commit_keeps_nothing_and_one_after_it_keeps_all() {
         let drafts = vec![draft("session_opened", "{}")];
         log.create(new_session("s"), drafts, None, None, |_, _| Ok(String::new())).await.unwrap();
         drop(log);
-        let faults = Faults::new(move |name| if name == point { Err(Crash(point)) } else { Ok(()) });
+        let faults =
+            Faults::new(move |name| if name == point { Err(Crash(point)) } else { Ok(()) });
         let log = open(folder.path(), faults).unwrap();
         let accept = |_: &crate::log::Glance<'_>| {
             let drafts = vec![draft("said", "{}")];

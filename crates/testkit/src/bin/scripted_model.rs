@@ -26,17 +26,13 @@ async fn run() -> Result<(), String> {
     let (mut listen, mut script) = (SocketAddr::from(([127, 0, 0, 1], 0)), Script::default());
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
-        let mut value = || {
-            arguments
-                .next()
-                .ok_or_else(|| format!("{argument} needs a value\n{USAGE}"))
-        };
+        let mut value =
+            || arguments.next().ok_or_else(|| format!("{argument} needs a value\n{USAGE}"));
         match argument.as_str() {
             "--listen" => {
                 let text = value()?;
-                listen = text
-                    .parse()
-                    .map_err(|_| format!("{text:?} is not an address with a port"))?;
+                listen =
+                    text.parse().map_err(|_| format!("{text:?} is not an address with a port"))?;
             }
             "--script" => {
                 let path = value()?;
@@ -53,9 +49,7 @@ async fn run() -> Result<(), String> {
     }
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
-    let model = ScriptedModel::listen(listen, script)
-        .await
-        .map_err(|error| error.to_string())?;
+    let model = ScriptedModel::listen(listen, script).await.map_err(|error| error.to_string())?;
     // Whoever started the process asks for the violations over HTTP; nobody sees a panic here.
     model.allow_violations();
     println!("listening on {}", model.url());

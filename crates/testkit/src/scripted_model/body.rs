@@ -22,12 +22,7 @@ pub(super) struct ReplyBody {
 
 impl ReplyBody {
     pub(super) fn new(frames: Vec<Frame>, scissors: Scissors) -> Self {
-        Self {
-            frames: frames.into(),
-            pausing: None,
-            scissors,
-            cut: false,
-        }
+        Self { frames: frames.into(), pausing: None, scissors, cut: false }
     }
 }
 

@@ -41,13 +41,7 @@ impl Captured {
             false => serde_json::from_slice(&arrival.body).unwrap_or_else(|_| text()),
         };
         let (method, path) = (arrival.method.clone(), arrival.path.clone());
-        Self {
-            method,
-            path,
-            headers,
-            body,
-            received_at: arrival.at,
-        }
+        Self { method, path, headers, body, received_at: arrival.at }
     }
 }
 

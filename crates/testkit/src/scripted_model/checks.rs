@@ -44,9 +44,7 @@ fn check_tools(tools: &[Value], found: &mut Vec<String>) {
             _ => {}
         }
         if is_custom && tool["input_schema"]["type"] != "object" {
-            found.push(format!(
-                "tools[{index}].input_schema is not a schema of type object"
-            ));
+            found.push(format!("tools[{index}].input_schema is not a schema of type object"));
         }
     }
 }
@@ -97,9 +95,7 @@ fn check_messages(messages: &[Value], found: &mut Vec<String>) {
 fn check_texts(path: &str, content: &Value, found: &mut Vec<String>) {
     for (position, block) in list(content).iter().enumerate() {
         if block["type"] == "text"
-            && block["text"]
-                .as_str()
-                .is_none_or(|text| text.trim().is_empty())
+            && block["text"].as_str().is_none_or(|text| text.trim().is_empty())
         {
             found.push(format!("{path}[{position}] is a text block without text"));
         }
@@ -109,10 +105,7 @@ fn check_texts(path: &str, content: &Value, found: &mut Vec<String>) {
 // The API merges neighbours of one role, and a system message changes nothing about who speaks.
 fn turns(messages: &[Value]) -> Vec<(String, Vec<Value>)> {
     let mut turns: Vec<(String, Vec<Value>)> = Vec::new();
-    for message in messages
-        .iter()
-        .filter(|message| message["role"] != "system")
-    {
+    for message in messages.iter().filter(|message| message["role"] != "system") {
         let role = message["role"].as_str().unwrap_or_default();
         let blocks = contents(&message["content"]);
         match turns.last_mut() {
@@ -130,10 +123,8 @@ fn check_pairs(messages: &[Value], found: &mut Vec<String>) {
     for (index, (role, blocks)) in turns.iter().enumerate() {
         if role != "user" {
             asked.clear();
-            for id in blocks
-                .iter()
-                .filter(|block| block["type"] == "tool_use")
-                .map(|block| &block["id"])
+            for id in
+                blocks.iter().filter(|block| block["type"] == "tool_use").map(|block| &block["id"])
             {
                 let id = id.as_str().unwrap_or_default().to_owned();
                 if id.is_empty() {
@@ -168,9 +159,7 @@ fn check_pairs(messages: &[Value], found: &mut Vec<String>) {
         }
         if index > 0 {
             for id in asked.iter().filter(|id| !answered.contains(id.as_str())) {
-                found.push(format!(
-                    "the tool_use {id} is not answered in the next user message"
-                ));
+                found.push(format!("the tool_use {id} is not answered in the next user message"));
             }
         }
         asked.clear();
@@ -181,49 +170,28 @@ fn check_markers(body: &Value, found: &mut Vec<String>) {
     let mut markers = Vec::new();
     let mut blocks: Vec<(String, &Value)> = Vec::new();
     for name in ["tools", "system"] {
-        blocks.extend(
-            list(&body[name])
-                .iter()
-                .map(|block| (name.to_owned(), block)),
-        );
+        blocks.extend(list(&body[name]).iter().map(|block| (name.to_owned(), block)));
     }
     for (index, message) in list(&body["messages"]).iter().enumerate() {
         let place = format!("messages[{index}]");
-        blocks.extend(
-            list(&message["content"])
-                .iter()
-                .map(|block| (place.clone(), block)),
-        );
+        blocks.extend(list(&message["content"]).iter().map(|block| (place.clone(), block)));
     }
     for (place, block) in &blocks {
         let own = block["cache_control"].is_object();
-        if own
-            && matches!(
-                block["type"].as_str(),
-                Some("thinking" | "redacted_thinking")
-            )
-        {
-            found.push(format!(
-                "{place}: a thinking block cannot carry cache_control"
-            ));
+        if own && matches!(block["type"].as_str(), Some("thinking" | "redacted_thinking")) {
+            found.push(format!("{place}: a thinking block cannot carry cache_control"));
         }
-        let inner = list(&block["content"])
-            .iter()
-            .filter(|inner| inner["cache_control"].is_object());
+        let inner =
+            list(&block["content"]).iter().filter(|inner| inner["cache_control"].is_object());
         for marked in inner.chain(own.then_some(*block)) {
             markers.push((place, marked["cache_control"]["ttl"] == "1h"));
         }
     }
     let count = markers.len() + usize::from(body["cache_control"].is_object());
     if count > MOST_MARKERS {
-        found.push(format!(
-            "{count} cache_control markers, and the API takes {MOST_MARKERS}"
-        ));
+        found.push(format!("{count} cache_control markers, and the API takes {MOST_MARKERS}"));
     }
     if let Some(pair) = markers.windows(2).find(|pair| !pair[0].1 && pair[1].1) {
-        found.push(format!(
-            "{}: a cache_control of 1h stands behind one of 5m",
-            pair[1].0
-        ));
+        found.push(format!("{}: a cache_control of 1h stands behind one of 5m", pair[1].0));
     }
 }

@@ -31,13 +31,7 @@ impl Listener for CuttableListener {
                 Ok((stream, address)) => {
                     // Deltas are small; without this they would wait for the client's acknowledgement.
                     let _ = stream.set_nodelay(true);
-                    return (
-                        CuttableStream {
-                            stream,
-                            scissors: Scissors::default(),
-                        },
-                        address,
-                    );
+                    return (CuttableStream { stream, scissors: Scissors::default() }, address);
                 }
                 // Out of file descriptors, mostly: it passes when a client leaves.
                 Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
@@ -90,19 +84,14 @@ impl AsyncWrite for CuttableStream {
         bytes: &[u8],
     ) -> Poll<Result<usize, Error>> {
         let cut_at = match self.scissors.0.load(Ordering::Relaxed) {
-            true => bytes
-                .windows(CUT_MARK.len())
-                .position(|window| window == CUT_MARK),
+            true => bytes.windows(CUT_MARK.len()).position(|window| window == CUT_MARK),
             false => None,
         };
         match cut_at {
             None => Pin::new(&mut self.stream).poll_write(context, bytes),
             Some(0) => {
                 ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
-                Poll::Ready(Err(Error::new(
-                    ErrorKind::ConnectionAborted,
-                    "cut by the script",
-                )))
+                Poll::Ready(Err(Error::new(ErrorKind::ConnectionAborted, "cut by the script")))
             }
             Some(length) => Pin::new(&mut self.stream).poll_write(context, &bytes[..length]),
         }

@@ -63,9 +63,8 @@ impl Conversations {
         let mut violations = Vec::new();
         conversation.check_blocks(body, &mut violations);
         conversation.check_thoughts(body, &mut violations);
-        let last_is_assistant = list(&body["messages"])
-            .last()
-            .is_some_and(|message| message["role"] == "assistant");
+        let last_is_assistant =
+            list(&body["messages"]).last().is_some_and(|message| message["role"] == "assistant");
         if last_is_assistant && !conversation.paused {
             violations.push(
                 "the last message is the assistant's, and no pause_turn was sent before it"
@@ -77,14 +76,10 @@ impl Conversations {
             chain.push(link(chain.last().copied().unwrap_or_default(), block.hash));
         }
         let tip = chain.last().copied().unwrap_or_default();
-        let continued = chain
-            .iter()
-            .rev()
-            .find(|prefix| conversation.tips.contains_key(prefix))
-            .copied();
-        let has_answer = list(&body["messages"])
-            .iter()
-            .any(|message| message["role"] == "assistant");
+        let continued =
+            chain.iter().rev().find(|prefix| conversation.tips.contains_key(prefix)).copied();
+        let has_answer =
+            list(&body["messages"]).iter().any(|message| message["role"] == "assistant");
         match continued {
             Some(same) if same == tip => {}
             Some(before) => conversation.leave(before),
@@ -117,27 +112,16 @@ impl Conversations {
         conversation.paused |= stop == "pause_turn";
         let is_thought =
             |block: &&Value| block["type"] == "thinking" || block["type"] == "redacted_thinking";
-        let claims: Vec<String> = content
-            .iter()
-            .filter(is_thought)
-            .filter_map(claim)
-            .collect();
+        let claims: Vec<String> = content.iter().filter(is_thought).filter_map(claim).collect();
         for block in content {
             if !claims.is_empty() && block["type"] == "tool_use" {
                 let id = block["id"].as_str().unwrap_or_default().to_owned();
-                conversation.thoughts.insert(
-                    id,
-                    Thoughts {
-                        model: model.to_owned(),
-                        claims: claims.clone(),
-                    },
-                );
+                conversation
+                    .thoughts
+                    .insert(id, Thoughts { model: model.to_owned(), claims: claims.clone() });
             }
             if let Some(text) = block["thinking"].as_str().filter(|text| !text.is_empty()) {
-                let known = conversation
-                    .sent
-                    .entry(format!("the thinking {text:?}"))
-                    .or_default();
+                let known = conversation.sent.entry(format!("the thinking {text:?}")).or_default();
                 remember(known, block.clone());
             }
             if let Some(claim) = claim(&block) {
@@ -167,11 +151,7 @@ impl Conversation {
             self.tips.clear();
             self.forgetful = true;
         }
-        let known = self.tips.entry(tip).or_insert(Tip {
-            chain,
-            threads: 0,
-            failed: 0,
-        });
+        let known = self.tips.entry(tip).or_insert(Tip { chain, threads: 0, failed: 0 });
         if known.failed > 0 && known.threads > 0 {
             known.failed -= 1;
         } else {
@@ -192,20 +172,14 @@ impl Conversation {
     // Names the place of the first difference to the thread that agrees longest.
     fn divergence(&self, chain: &[u64], outline: &Outline) -> String {
         let agreed = |tip: &Tip| {
-            tip.chain
-                .iter()
-                .zip(chain)
-                .take_while(|(before, now)| before == now)
-                .count()
+            tip.chain.iter().zip(chain).take_while(|(before, now)| before == now).count()
         };
         let nearest = self.tips.values().max_by_key(|tip| agreed(tip));
         let (agreed, before) = nearest.map_or((0, 0), |tip| (agreed(tip), tip.chain.len()));
         match outline.messages.get(agreed) {
             Some(block) => {
-                let first = outline
-                    .messages
-                    .iter()
-                    .position(|other| other.message == block.message);
+                let first =
+                    outline.messages.iter().position(|other| other.message == block.message);
                 let inner = agreed - first.unwrap_or(agreed);
                 format!(
                     "prefix changed: messages[{}].content[{inner}] is not what an earlier request of this \
@@ -228,17 +202,13 @@ impl Conversation {
                 let text = block["thinking"].as_str().filter(|text| !text.is_empty());
                 let by_text = text.map(|text| format!("the thinking {text:?}"));
                 let claims = [claim(block), by_text];
-                let claimed = claims
-                    .into_iter()
-                    .flatten()
-                    .find_map(|claim| self.sent.get_key_value(&claim));
+                let claimed =
+                    claims.into_iter().flatten().find_map(|claim| self.sent.get_key_value(&claim));
                 let Some((claim, sent)) = claimed else {
                     continue;
                 };
-                let fields: Vec<Option<String>> = sent
-                    .iter()
-                    .map(|sent| differing_field(sent, block))
-                    .collect();
+                let fields: Vec<Option<String>> =
+                    sent.iter().map(|sent| differing_field(sent, block)).collect();
                 // Replies with the same id can have been sent to conversations that began alike.
                 if let Some(Some(field)) = fields.last()
                     && fields.iter().all(Option::is_some)
@@ -253,17 +223,11 @@ impl Conversation {
 
     // The API refuses a tool loop whose last assistant turn has lost its thinking, as long as thinking is on.
     fn check_thoughts(&self, body: &Value, violations: &mut Vec<String>) {
-        if !matches!(
-            body["thinking"]["type"].as_str(),
-            Some("enabled" | "adaptive")
-        ) {
+        if !matches!(body["thinking"]["type"].as_str(), Some("enabled" | "adaptive")) {
             return;
         }
         let messages = list(&body["messages"]);
-        let Some(last) = messages
-            .iter()
-            .rposition(|message| message["role"] == "assistant")
-        else {
+        let Some(last) = messages.iter().rposition(|message| message["role"] == "assistant") else {
             return;
         };
         let blocks = list(&messages[last]["content"]);
@@ -275,10 +239,7 @@ impl Conversation {
         {
             if let Some(thoughts) = self.thoughts.get(id)
                 && body["model"] == thoughts.model.as_str()
-                && let Some(missing) = thoughts
-                    .claims
-                    .iter()
-                    .find(|claim| !present.contains(claim))
+                && let Some(missing) = thoughts.claims.iter().find(|claim| !present.contains(claim))
             {
                 violations.push(format!("messages[{last}] has the tool_use {id} but not the thinking before it ({missing})"));
                 return;
@@ -296,12 +257,10 @@ fn remember(known: &mut Vec<Value>, block: Value) {
 /// By what a block says that it comes from the model.
 fn claim(block: &Value) -> Option<String> {
     match block["type"].as_str()? {
-        "thinking" => block["signature"]
-            .as_str()
-            .map(|signature| format!("the signature {signature:?}")),
-        "redacted_thinking" => block["data"]
-            .as_str()
-            .map(|data| format!("the data {data:?}")),
+        "thinking" => {
+            block["signature"].as_str().map(|signature| format!("the signature {signature:?}"))
+        }
+        "redacted_thinking" => block["data"].as_str().map(|data| format!("the data {data:?}")),
         _ => block["id"].as_str().map(|id| format!("the id {id:?}")),
     }
 }
@@ -309,15 +268,9 @@ fn claim(block: &Value) -> Option<String> {
 /// The first field whose JSON text differs. An absent field and a null are one, as the official SDKs add nulls.
 fn differing_field(sent: &Value, replayed: &Value) -> Option<String> {
     let (sent, replayed) = (sent.as_object()?, replayed.as_object()?);
-    let names = sent
-        .keys()
-        .chain(replayed.keys())
-        .filter(|name| *name != "cache_control");
+    let names = sent.keys().chain(replayed.keys()).filter(|name| *name != "cache_control");
     let text = |value: Option<&Value>| value.unwrap_or(&Value::Null).to_string();
-    names
-        .into_iter()
-        .find(|name| text(sent.get(*name)) != text(replayed.get(*name)))
-        .cloned()
+    names.into_iter().find(|name| text(sent.get(*name)) != text(replayed.get(*name))).cloned()
 }
 
 #[cfg(test)]
@@ -339,10 +292,7 @@ mod tests {
             let (place, found) = conversations.observe(&body, &Outline::of(&body), false);
             conversations.answered(&place, "m", Vec::new(), "end_turn", true);
             let sizes = (conversations.by_key.len(), conversations.by_use.len());
-            assert!(
-                sizes.0 == sizes.1 && sizes.0 <= MOST_CONVERSATIONS,
-                "{sizes:?}"
-            );
+            assert!(sizes.0 == sizes.1 && sizes.0 <= MOST_CONVERSATIONS, "{sizes:?}");
             found
         };
         for first in 0..MOST_CONVERSATIONS {

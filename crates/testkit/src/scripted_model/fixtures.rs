@@ -12,19 +12,13 @@ impl Script {
     /// A script of these replies, in this order.
     #[must_use]
     pub fn of(replies: impl IntoIterator<Item = Reply>) -> Self {
-        Self {
-            replies: replies.into_iter().collect(),
-            ..Self::default()
-        }
+        Self { replies: replies.into_iter().collect(), ..Self::default() }
     }
 
     /// A script that echoes for ever and records nothing, for benches.
     #[must_use]
     pub fn bench_echo() -> Self {
-        Self {
-            record: false,
-            ..Self::of([Reply::echo().forever()])
-        }
+        Self { record: false, ..Self::of([Reply::echo().forever()]) }
     }
 
     /// What is played when nothing else matches.
@@ -53,10 +47,7 @@ impl Reply {
     /// These steps.
     #[must_use]
     pub fn of(steps: impl IntoIterator<Item = Step>) -> Self {
-        Self {
-            steps: steps.into_iter().collect(),
-            ..Self::default()
-        }
+        Self { steps: steps.into_iter().collect(), ..Self::default() }
     }
 
     /// One text block.
@@ -89,28 +80,19 @@ impl Reply {
     /// The last text of the user.
     #[must_use]
     pub fn echo() -> Self {
-        Self::of([Step::Echo {
-            chunk: None,
-            pause_ms: None,
-        }])
+        Self::of([Step::Echo { chunk: None, pause_ms: None }])
     }
 
     /// An error body with this HTTP status.
     #[must_use]
     pub fn status(status: u16) -> Self {
-        Self {
-            status,
-            ..Self::default()
-        }
+        Self { status, ..Self::default() }
     }
 
     /// An `error` event in an answer that began well.
     #[must_use]
     pub fn error_event(kind: impl Into<String>, message: impl Into<String>) -> Self {
-        Self::default().and(Step::Error {
-            kind: kind.into(),
-            message: message.into(),
-        })
+        Self::default().and(Step::Error { kind: kind.into(), message: message.into() })
     }
 }
 
@@ -126,11 +108,7 @@ impl Reply {
     /// One more text block.
     #[must_use]
     pub fn and_text(self, text: impl Into<String>) -> Self {
-        self.and(Step::Text {
-            text: text.into(),
-            chunk: None,
-            pause_ms: None,
-        })
+        self.and(Step::Text { text: text.into(), chunk: None, pause_ms: None })
     }
 
     /// One more call of a tool, parallel to those before.
@@ -139,16 +117,8 @@ impl Reply {
     /// If `input` is not a JSON object.
     #[must_use]
     pub fn and_tool_use(self, name: impl Into<String>, input: Value) -> Self {
-        let tool_use = ToolUse {
-            name: name.into(),
-            input: object(input),
-            id: None,
-            chunk: None,
-        };
-        self.and(Step::ToolUse {
-            tool_use,
-            pause_ms: None,
-        })
+        let tool_use = ToolUse { name: name.into(), input: object(input), id: None, chunk: None };
+        self.and(Step::ToolUse { tool_use, pause_ms: None })
     }
 
     /// Sends nothing for so long between `message_start` and the first block.
@@ -171,12 +141,8 @@ impl Reply {
         let pause = (!pause.is_zero()).then(|| milliseconds(pause));
         for step in &mut self.steps {
             match step {
-                Step::Text {
-                    chunk, pause_ms, ..
-                }
-                | Step::Thinking {
-                    chunk, pause_ms, ..
-                }
+                Step::Text { chunk, pause_ms, .. }
+                | Step::Thinking { chunk, pause_ms, .. }
                 | Step::Echo { chunk, pause_ms } => (*chunk, *pause_ms) = (Some(characters), pause),
                 Step::ToolUse { tool_use, pause_ms } => {
                     (tool_use.chunk, *pause_ms) = (Some(characters), pause)

@@ -36,18 +36,13 @@ pub(super) enum Lifetime {
 impl Outline {
     pub(super) fn of(body: &Value) -> Self {
         let section = |value: &Value, role| {
-            contents(value)
-                .iter()
-                .map(|block| Block::of(block, role, 0))
-                .collect()
+            contents(value).iter().map(|block| Block::of(block, role, 0)).collect()
         };
         let mut messages = Vec::new();
         for (index, message) in list(&body["messages"]).iter().enumerate() {
             let role = message["role"].as_str().unwrap_or_default();
             messages.extend(
-                contents(&message["content"])
-                    .iter()
-                    .map(|block| Block::of(block, role, index)),
+                contents(&message["content"]).iter().map(|block| Block::of(block, role, index)),
             );
         }
         let mut outline = Self {
@@ -56,13 +51,9 @@ impl Outline {
             messages,
         };
         if let Some(lifetime) = lifetime(body) {
-            let last = [
-                &mut outline.messages,
-                &mut outline.system,
-                &mut outline.tools,
-            ]
-            .into_iter()
-            .find_map(|section| section.last_mut());
+            let last = [&mut outline.messages, &mut outline.system, &mut outline.tools]
+                .into_iter()
+                .find_map(|section| section.last_mut());
             if let Some(block) = last {
                 block.marker.get_or_insert(lifetime);
             }
@@ -106,23 +97,14 @@ impl Block {
         let inner = list(&block["content"]).iter().find_map(lifetime);
         let bytes = sink.bytes;
         sink.hasher.write(role.as_bytes());
-        Self {
-            hash: sink.hasher.finish(),
-            bytes,
-            message,
-            marker: lifetime(block).or(inner),
-        }
+        Self { hash: sink.hasher.finish(), bytes, message, marker: lifetime(block).or(inner) }
     }
 }
 
 fn lifetime(block: &Value) -> Option<Lifetime> {
     let marker = block["cache_control"].as_object()?;
     let hour = marker.get("ttl").is_some_and(|ttl| ttl == "1h");
-    Some(if hour {
-        Lifetime::OneHour
-    } else {
-        Lifetime::FiveMinutes
-    })
+    Some(if hour { Lifetime::OneHour } else { Lifetime::FiveMinutes })
 }
 
 #[derive(Default)]

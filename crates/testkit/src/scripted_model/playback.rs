@@ -35,12 +35,7 @@ pub(super) struct Playable {
 
 enum Piece {
     Text(String),
-    Paced {
-        index: usize,
-        what: Paced,
-        chunk: Option<usize>,
-        pause: Option<Duration>,
-    },
+    Paced { index: usize, what: Paced, chunk: Option<usize>, pause: Option<Duration> },
     Pause(Duration),
     Cut,
     Stall,
@@ -48,21 +43,13 @@ enum Piece {
 
 // The blocks whose bytes depend on the request.
 enum Paced {
-    Tool {
-        name: String,
-        input: String,
-        nth: usize,
-    },
+    Tool { name: String, input: String, nth: usize },
     Echo,
 }
 
 enum Block {
     Ready(Value),
-    Tool {
-        name: String,
-        input: Value,
-        nth: usize,
-    },
+    Tool { name: String, input: Value, nth: usize },
     Echo,
 }
 
@@ -78,15 +65,9 @@ pub(super) struct Cues<'a> {
 
 impl Playable {
     pub(super) fn new(reply: Reply) -> Self {
-        let has_tool = reply
-            .steps
-            .iter()
-            .any(|step| matches!(step, Step::ToolUse { .. }));
+        let has_tool = reply.steps.iter().any(|step| matches!(step, Step::ToolUse { .. }));
         let default_stop = if has_tool { "tool_use" } else { "end_turn" };
-        let stop_reason = reply
-            .stop_reason
-            .clone()
-            .unwrap_or_else(|| default_stop.to_owned());
+        let stop_reason = reply.stop_reason.clone().unwrap_or_else(|| default_stop.to_owned());
         let steps = reply.steps.clone();
         let mut playable = Self {
             reply,
@@ -132,9 +113,7 @@ impl Playable {
         for piece in &self.pieces {
             match piece {
                 Piece::Pause(pause) => total += *pause,
-                Piece::Paced {
-                    pause: Some(pause), ..
-                } => total += *pause,
+                Piece::Paced { pause: Some(pause), .. } => total += *pause,
                 _ => {}
             }
         }
@@ -144,29 +123,16 @@ impl Playable {
     fn add(&mut self, step: Step) {
         let index = self.blocks.len();
         match step {
-            Step::Text {
-                text,
-                chunk,
-                pause_ms,
-            } => {
+            Step::Text { text, chunk, pause_ms } => {
                 self.output_bytes += text.len();
-                self.literal(wire::block_start(
-                    index,
-                    &json!({"type": "text", "text": ""}),
-                ));
+                self.literal(wire::block_start(index, &json!({"type": "text", "text": ""})));
                 for part in chunks(&text, chunk) {
                     self.delta(index, json!({"type": "text_delta", "text": part}), pause_ms);
                 }
                 self.literal(wire::block_stop(index));
-                self.blocks
-                    .push(Block::Ready(json!({"type": "text", "text": text})));
+                self.blocks.push(Block::Ready(json!({"type": "text", "text": text})));
             }
-            Step::Thinking {
-                thinking,
-                signature,
-                chunk,
-                pause_ms,
-            } => {
+            Step::Thinking { thinking, signature, chunk, pause_ms } => {
                 self.output_bytes += thinking.len();
                 let signature = signature.unwrap_or_else(|| derived_signature(&thinking));
                 let empty = json!({"type": "thinking", "thinking": "", "signature": ""});
@@ -178,11 +144,7 @@ impl Playable {
                         pause_ms,
                     );
                 }
-                self.delta(
-                    index,
-                    json!({"type": "signature_delta", "signature": signature}),
-                    None,
-                );
+                self.delta(index, json!({"type": "signature_delta", "signature": signature}), None);
                 self.literal(wire::block_stop(index));
                 let block =
                     json!({"type": "thinking", "thinking": thinking, "signature": signature});
@@ -214,38 +176,20 @@ impl Playable {
                 } else {
                     let nth = self.tools_to_name;
                     self.tools_to_name += 1;
-                    let what = Paced::Tool {
-                        name: tool_use.name.clone(),
-                        input: text,
-                        nth,
-                    };
-                    self.pieces.push(Piece::Paced {
-                        index,
-                        what,
-                        chunk: tool_use.chunk,
-                        pause,
-                    });
-                    self.blocks.push(Block::Tool {
-                        name: tool_use.name,
-                        input,
-                        nth,
-                    });
+                    let what = Paced::Tool { name: tool_use.name.clone(), input: text, nth };
+                    self.pieces.push(Piece::Paced { index, what, chunk: tool_use.chunk, pause });
+                    self.blocks.push(Block::Tool { name: tool_use.name, input, nth });
                 }
             }
             Step::Echo { chunk, pause_ms } => {
                 self.echoes = true;
                 let pause = pause_ms.map(Duration::from_millis);
-                self.pieces.push(Piece::Paced {
-                    index,
-                    what: Paced::Echo,
-                    chunk,
-                    pause,
-                });
+                self.pieces.push(Piece::Paced { index, what: Paced::Echo, chunk, pause });
                 self.blocks.push(Block::Echo);
             }
-            Step::Pause(milliseconds) => self
-                .pieces
-                .push(Piece::Pause(Duration::from_millis(milliseconds))),
+            Step::Pause(milliseconds) => {
+                self.pieces.push(Piece::Pause(Duration::from_millis(milliseconds)))
+            }
             Step::Ping => self.literal(wire::ping()),
             Step::Error { kind, message } => {
                 let body = json!({"type": "error", "error": {"type": kind, "message": message}});
@@ -270,8 +214,7 @@ impl Playable {
 
     fn delta(&mut self, index: usize, delta: Value, pause_ms: Option<u64>) {
         if let Some(milliseconds) = pause_ms {
-            self.pieces
-                .push(Piece::Pause(Duration::from_millis(milliseconds)));
+            self.pieces.push(Piece::Pause(Duration::from_millis(milliseconds)));
         }
         self.literal(wire::block_delta(index, &delta));
     }
@@ -323,12 +266,9 @@ impl Playable {
         for piece in &self.pieces {
             match piece {
                 Piece::Text(text) => reel.push(text),
-                Piece::Paced {
-                    index,
-                    what,
-                    chunk,
-                    pause,
-                } => self.play(&mut reel, *index, what, *chunk, *pause, cues),
+                Piece::Paced { index, what, chunk, pause } => {
+                    self.play(&mut reel, *index, what, *chunk, *pause, cues)
+                }
                 Piece::Pause(pause) => reel.frame(Frame::Pause(*pause)),
                 Piece::Cut => reel.frame(Frame::Cut),
                 Piece::Stall => reel.frame(Frame::Stall),
@@ -348,10 +288,7 @@ impl Playable {
             });
             let end = json!({"type": "message_delta", "delta": delta, "usage": usage});
             reel.push(&wire::event("message_delta", &end));
-            reel.push(&wire::event(
-                "message_stop",
-                &json!({"type": "message_stop"}),
-            ));
+            reel.push(&wire::event("message_stop", &json!({"type": "message_stop"})));
         }
         cut_after(reel.finish(), self.reply.cut_after_bytes)
     }
@@ -368,12 +305,7 @@ impl Playable {
         let (block, kind, field, parts) = match what {
             Paced::Tool { name, input, nth } => {
                 let block = json!({"type": "tool_use", "id": cues.tool_ids[*nth], "name": name, "input": {}});
-                (
-                    block,
-                    "input_json_delta",
-                    "partial_json",
-                    input_chunks(input, chunk),
-                )
+                (block, "input_json_delta", "partial_json", input_chunks(input, chunk))
             }
             Paced::Echo => (
                 json!({"type": "text", "text": ""}),
@@ -387,10 +319,7 @@ impl Playable {
             if let Some(pause) = pause {
                 reel.frame(Frame::Pause(pause));
             }
-            reel.push(&wire::block_delta(
-                index,
-                &json!({"type": kind, field: part}),
-            ));
+            reel.push(&wire::block_delta(index, &json!({"type": kind, field: part})));
         }
         reel.push(&wire::block_stop(index));
     }
@@ -443,8 +372,7 @@ impl Reel {
 
     fn frame(&mut self, frame: Frame) {
         if !self.open.is_empty() {
-            self.frames
-                .push(Frame::Data(std::mem::take(&mut self.open).into()));
+            self.frames.push(Frame::Data(std::mem::take(&mut self.open).into()));
         }
         self.frames.push(frame);
     }
@@ -478,10 +406,7 @@ fn chunks(text: &str, size: Option<usize>) -> Vec<String> {
         None => vec![text.to_owned()],
         Some(size) => {
             let characters: Vec<char> = text.chars().collect();
-            characters
-                .chunks(size)
-                .map(|part| part.iter().collect())
-                .collect()
+            characters.chunks(size).map(|part| part.iter().collect()).collect()
         }
     }
 }

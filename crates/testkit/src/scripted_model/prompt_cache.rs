@@ -24,10 +24,7 @@ pub(super) struct InputUsage {
 impl InputUsage {
     /// The estimate for a request that nobody looked into.
     pub(super) fn uncached(body_bytes: usize) -> Self {
-        Self {
-            uncached: tokens(body_bytes).max(1),
-            ..Self::default()
-        }
+        Self { uncached: tokens(body_bytes).max(1), ..Self::default() }
     }
 
     pub(super) fn created(&self) -> u64 {
@@ -71,23 +68,16 @@ impl PromptCache {
             })
             .collect();
         let known = |position: &usize| {
-            self.entries
-                .get(&prefixes[*position].0)
-                .is_some_and(|end| *end > now)
+            self.entries.get(&prefixes[*position].0).is_some_and(|end| *end > now)
         };
         let found = markers
             .iter()
             .filter_map(|(marker, _)| {
-                (marker.saturating_sub(LOOK_BACK - 1)..=*marker)
-                    .rev()
-                    .find(known)
+                (marker.saturating_sub(LOOK_BACK - 1)..=*marker).rev().find(known)
             })
             .max();
 
-        let mut usage = InputUsage {
-            read: found.map_or(0, tokens_up_to),
-            ..InputUsage::default()
-        };
+        let mut usage = InputUsage { read: found.map_or(0, tokens_up_to), ..InputUsage::default() };
         let mut covered = usage.read;
         for (position, lifetime) in markers {
             let created = tokens_up_to(position).saturating_sub(covered);
@@ -147,24 +137,9 @@ mod tests {
         let mut cache = PromptCache::default();
         let first = Outline::of(&json!({"system": [text(4000, true)]}));
         assert!(cache.account("m", &first, 5000, now).created() > 990);
-        assert!(
-            cache
-                .account("m", &first, 5000, now + Duration::from_secs(299))
-                .read
-                > 990
-        );
-        assert!(
-            cache
-                .account("m", &first, 5000, now + Duration::from_secs(598))
-                .read
-                > 990
-        );
-        assert_eq!(
-            cache
-                .account("m", &first, 5000, now + Duration::from_secs(899))
-                .read,
-            0
-        );
+        assert!(cache.account("m", &first, 5000, now + Duration::from_secs(299)).read > 990);
+        assert!(cache.account("m", &first, 5000, now + Duration::from_secs(598)).read > 990);
+        assert_eq!(cache.account("m", &first, 5000, now + Duration::from_secs(899)).read, 0);
         assert_eq!(cache.account("other", &first, 5000, now).read, 0);
 
         let far = |count: usize| {

@@ -39,11 +39,7 @@ impl Message<'_> {
 impl MessagesRequest<'_> {
     /// The text of the last user message that has one; tool results are not the user's words.
     pub(super) fn last_user_text(&self) -> String {
-        let users = self
-            .messages
-            .iter()
-            .rev()
-            .filter(|message| message.role == "user");
+        let users = self.messages.iter().rev().filter(|message| message.role == "user");
         users
             .map(|message| texts(&message.blocks()))
             .find(|text| !text.is_empty())
@@ -51,21 +47,11 @@ impl MessagesRequest<'_> {
     }
 
     pub(super) fn matches(&self, when: &When, request_index: u64) -> bool {
-        when.request_index
-            .is_none_or(|index| index == request_index)
+        when.request_index.is_none_or(|index| index == request_index)
             && when.model.as_ref().is_none_or(|model| *model == self.model)
-            && when
-                .last_user_contains
-                .as_ref()
-                .is_none_or(|text| self.last_user_contains(text))
-            && when
-                .system_contains
-                .as_ref()
-                .is_none_or(|text| self.system_contains(text))
-            && when
-                .has_tool_result_for
-                .as_ref()
-                .is_none_or(|tool| self.has_tool_result_for(tool))
+            && when.last_user_contains.as_ref().is_none_or(|text| self.last_user_contains(text))
+            && when.system_contains.as_ref().is_none_or(|text| self.system_contains(text))
+            && when.has_tool_result_for.as_ref().is_none_or(|tool| self.has_tool_result_for(tool))
     }
 
     /// What to tell about a request that no reply is scripted for.
@@ -79,11 +65,7 @@ impl MessagesRequest<'_> {
     }
 
     fn last_user(&self) -> Vec<Value> {
-        let last = self
-            .messages
-            .iter()
-            .rev()
-            .find(|message| message.role == "user");
+        let last = self.messages.iter().rev().find(|message| message.role == "user");
         last.map(Message::blocks).unwrap_or_default()
     }
 
@@ -96,36 +78,23 @@ impl MessagesRequest<'_> {
     }
 
     fn system_contains(&self, wanted: &str) -> bool {
-        let turns = self
-            .messages
-            .iter()
-            .filter(|message| message.role == "system");
+        let turns = self.messages.iter().filter(|message| message.role == "system");
         texts(&blocks(self.system)).contains(wanted)
-            || turns
-                .into_iter()
-                .any(|turn| texts(&turn.blocks()).contains(wanted))
+            || turns.into_iter().any(|turn| texts(&turn.blocks()).contains(wanted))
     }
 
     fn has_tool_result_for(&self, tool: &str) -> bool {
         let results = self.last_user();
-        let ids: Vec<&str> = results
-            .iter()
-            .filter_map(|block| block["tool_use_id"].as_str())
-            .collect();
+        let ids: Vec<&str> =
+            results.iter().filter_map(|block| block["tool_use_id"].as_str()).collect();
         if ids.is_empty() {
             return false;
         }
         let answered = |block: &Value| {
             block["name"] == tool && block["id"].as_str().is_some_and(|id| ids.contains(&id))
         };
-        let assistants = self
-            .messages
-            .iter()
-            .rev()
-            .filter(|message| message.role == "assistant");
-        assistants
-            .into_iter()
-            .any(|message| message.blocks().iter().any(answered))
+        let assistants = self.messages.iter().rev().filter(|message| message.role == "assistant");
+        assistants.into_iter().any(|message| message.blocks().iter().any(answered))
     }
 }
 

@@ -253,60 +253,30 @@ impl TryFrom<StepFields> for Step {
     type Error = String;
 
     fn try_from(fields: StepFields) -> Result<Self, String> {
-        let StepFields {
-            signature,
-            deltas,
-            chunk,
-            pause_ms,
-            ..
-        } = &fields;
+        let StepFields { signature, deltas, chunk, pause_ms, .. } = &fields;
         let (signature, deltas, chunk, pause_ms) =
             (signature.clone(), deltas.clone(), *chunk, *pause_ms);
         // Each kind names which of the further fields it takes: (signature, deltas, chunk, pause_ms).
         let mut found = Vec::new();
         if let Some(text) = fields.text {
-            found.push((
-                Self::Text {
-                    text,
-                    chunk,
-                    pause_ms,
-                },
-                [false, false, true, true],
-            ));
+            found.push((Self::Text { text, chunk, pause_ms }, [false, false, true, true]));
         }
         if let Some(thinking) = fields.thinking {
-            let step = Self::Thinking {
-                thinking,
-                signature: signature.clone(),
-                chunk,
-                pause_ms,
-            };
+            let step = Self::Thinking { thinking, signature: signature.clone(), chunk, pause_ms };
             found.push((step, [true, false, true, true]));
         }
         if let Some(data) = fields.redacted_thinking {
             found.push((Self::RedactedThinking(data), [false; 4]));
         }
         if let Some(tool_use) = fields.tool_use {
-            found.push((
-                Self::ToolUse { tool_use, pause_ms },
-                [false, false, false, true],
-            ));
+            found.push((Self::ToolUse { tool_use, pause_ms }, [false, false, false, true]));
         }
         if let Some(block) = fields.block {
-            let step = Self::Block {
-                block,
-                deltas: deltas.clone().unwrap_or_default(),
-            };
+            let step = Self::Block { block, deltas: deltas.clone().unwrap_or_default() };
             found.push((step, [false, true, false, false]));
         }
         if let Some(error) = fields.error {
-            found.push((
-                Self::Error {
-                    kind: error.r#type,
-                    message: error.message,
-                },
-                [false; 4],
-            ));
+            found.push((Self::Error { kind: error.r#type, message: error.message }, [false; 4]));
         }
         let flags = [
             ("ping", fields.ping, Self::Ping, false),
@@ -318,9 +288,7 @@ impl TryFrom<StepFields> for Step {
             match flag {
                 Some(true) => found.push((step, [false, false, paced, paced])),
                 Some(false) => {
-                    return Err(format!(
-                        "`{name}` can only be true; leave the step out instead"
-                    ));
+                    return Err(format!("`{name}` can only be true; leave the step out instead"));
                 }
                 None => {}
             }
@@ -337,16 +305,9 @@ impl TryFrom<StepFields> for Step {
         let Some((step, takes)) = found.pop() else {
             return Err(format!("a step is one of {KINDS}, or pause_ms alone"));
         };
-        let given = [
-            signature.is_some(),
-            deltas.is_some(),
-            chunk.is_some(),
-            pause_ms.is_some(),
-        ];
-        for ((name, given), taken) in ["signature", "deltas", "chunk", "pause_ms"]
-            .iter()
-            .zip(given)
-            .zip(takes)
+        let given = [signature.is_some(), deltas.is_some(), chunk.is_some(), pause_ms.is_some()];
+        for ((name, given), taken) in
+            ["signature", "deltas", "chunk", "pause_ms"].iter().zip(given).zip(takes)
         {
             if given && !taken {
                 return Err(format!("`{name}` means nothing in this kind of step"));
@@ -360,71 +321,27 @@ impl From<Step> for StepFields {
     fn from(step: Step) -> Self {
         let none = Self::default();
         match step {
-            Step::Text {
-                text,
-                chunk,
-                pause_ms,
-            } => Self {
-                text: Some(text),
-                chunk,
-                pause_ms,
-                ..none
-            },
-            Step::Thinking {
-                thinking,
-                signature,
-                chunk,
-                pause_ms,
-            } => Self {
-                thinking: Some(thinking),
-                signature,
-                chunk,
-                pause_ms,
-                ..none
-            },
-            Step::RedactedThinking(data) => Self {
-                redacted_thinking: Some(data),
-                ..none
-            },
-            Step::ToolUse { tool_use, pause_ms } => Self {
-                tool_use: Some(tool_use),
-                pause_ms,
-                ..none
-            },
-            Step::Block { block, deltas } => Self {
-                block: Some(block),
-                deltas: Some(deltas),
-                ..none
-            },
-            Step::Pause(milliseconds) => Self {
-                pause_ms: Some(milliseconds),
-                ..none
-            },
-            Step::Ping => Self {
-                ping: Some(true),
-                ..none
-            },
-            Step::Error { kind, message } => Self {
-                error: Some(ErrorFields {
-                    r#type: kind,
-                    message,
-                }),
-                ..none
-            },
-            Step::Cut => Self {
-                cut: Some(true),
-                ..none
-            },
-            Step::Stall => Self {
-                stall: Some(true),
-                ..none
-            },
-            Step::Echo { chunk, pause_ms } => Self {
-                echo: Some(true),
-                chunk,
-                pause_ms,
-                ..none
-            },
+            Step::Text { text, chunk, pause_ms } => {
+                Self { text: Some(text), chunk, pause_ms, ..none }
+            }
+            Step::Thinking { thinking, signature, chunk, pause_ms } => {
+                Self { thinking: Some(thinking), signature, chunk, pause_ms, ..none }
+            }
+            Step::RedactedThinking(data) => Self { redacted_thinking: Some(data), ..none },
+            Step::ToolUse { tool_use, pause_ms } => {
+                Self { tool_use: Some(tool_use), pause_ms, ..none }
+            }
+            Step::Block { block, deltas } => {
+                Self { block: Some(block), deltas: Some(deltas), ..none }
+            }
+            Step::Pause(milliseconds) => Self { pause_ms: Some(milliseconds), ..none },
+            Step::Ping => Self { ping: Some(true), ..none },
+            Step::Error { kind, message } => {
+                Self { error: Some(ErrorFields { r#type: kind, message }), ..none }
+            }
+            Step::Cut => Self { cut: Some(true), ..none },
+            Step::Stall => Self { stall: Some(true), ..none },
+            Step::Echo { chunk, pause_ms } => Self { echo: Some(true), chunk, pause_ms, ..none },
         }
     }
 }
@@ -448,9 +365,7 @@ impl Script {
         for (index, reply) in self.replies.iter().enumerate() {
             reply.check(&format!("replies[{index}]"))?;
         }
-        self.otherwise
-            .as_ref()
-            .map_or(Ok(()), |reply| reply.check("otherwise"))
+        self.otherwise.as_ref().map_or(Ok(()), |reply| reply.check("otherwise"))
     }
 }
 

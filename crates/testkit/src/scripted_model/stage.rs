@@ -179,27 +179,12 @@ impl Stage {
             }
             _ => InputUsage::uncached(body.len()),
         };
-        let echo = if playable.echoes {
-            request.last_user_text()
-        } else {
-            String::new()
-        };
-        let cues = Cues {
-            message_id,
-            model: &request.model,
-            echo,
-            tool_ids,
-            input,
-        };
+        let echo = if playable.echoes { request.last_user_text() } else { String::new() };
+        let cues = Cues { message_id, model: &request.model, echo, tool_ids, input };
         if let Some((place, _)) = &observed {
-            let content = if answers {
-                playable.content(&cues)
-            } else {
-                Vec::new()
-            };
+            let content = if answers { playable.content(&cues) } else { Vec::new() };
             let (stop, whole) = (playable.stop_reason(), playable.completes());
-            self.conversations
-                .answered(place, &request.model, content, stop, whole);
+            self.conversations.answered(place, &request.model, content, stop, whole);
         }
         answer(playable, &cues, request.stream, request_id, self.delay)
     }
@@ -214,9 +199,7 @@ impl Stage {
         let outline = Outline::of(&body);
         let mut found = Vec::new();
         checks::check_body(&body, &mut found);
-        let (place, more) = self
-            .conversations
-            .observe(&body, &outline, self.allow_prefix_change);
+        let (place, more) = self.conversations.observe(&body, &outline, self.allow_prefix_change);
         for text in found.into_iter().chain(more) {
             self.violation(format!("request {request_index}: {text}"));
         }
@@ -231,11 +214,7 @@ impl Stage {
     ) -> Option<Option<usize>> {
         let is_open =
             |playable: &Playable| playable.reply.times == 0 || playable.used < playable.reply.times;
-        while self
-            .replies
-            .get(self.first_open)
-            .is_some_and(|playable| !is_open(playable))
-        {
+        while self.replies.get(self.first_open).is_some_and(|playable| !is_open(playable)) {
             self.first_open += 1;
         }
         let mut candidates = self.replies.iter_mut().enumerate().skip(self.first_open);
@@ -259,18 +238,9 @@ impl Stage {
     /// An error that no script asked for.
     pub(super) fn refusal(&mut self, status: u16, message: &str) -> Answer {
         let request_id = self.mint("req");
-        let content = Content::Json(wire::error_body(
-            wire::error_class(status).0,
-            message,
-            &request_id,
-        ));
-        Answer {
-            delay: Duration::ZERO,
-            status,
-            headers: BTreeMap::new(),
-            request_id,
-            content,
-        }
+        let content =
+            Content::Json(wire::error_body(wire::error_class(status).0, message, &request_id));
+        Answer { delay: Duration::ZERO, status, headers: BTreeMap::new(), request_id, content }
     }
 
     /// An answer that is not a model's.
@@ -331,13 +301,7 @@ fn answer(
         }
         other => other,
     };
-    Answer {
-        delay,
-        status,
-        headers: reply.headers.clone(),
-        request_id,
-        content,
-    }
+    Answer { delay, status, headers: reply.headers.clone(), request_id, content }
 }
 
 /// The answer of `POST /v1/messages/count_tokens`.

@@ -36,10 +36,7 @@ pub(super) fn block_delta(index: usize, delta: &Value) -> String {
 }
 
 pub(super) fn block_stop(index: usize) -> String {
-    event(
-        "content_block_stop",
-        &json!({"type": "content_block_stop", "index": index}),
-    )
+    event("content_block_stop", &json!({"type": "content_block_stop", "index": index}))
 }
 
 pub(super) fn error_body(class: &str, message: &str, request_id: &str) -> Value {
@@ -50,31 +47,16 @@ pub(super) fn error_body(class: &str, message: &str, request_id: &str) -> Value 
 pub(super) fn error_class(status: u16) -> (&'static str, &'static str) {
     match status {
         401 => ("authentication_error", "invalid x-api-key"),
-        402 => (
-            "billing_error",
-            "Your credit balance is too low to access the API.",
-        ),
+        402 => ("billing_error", "Your credit balance is too low to access the API."),
         403 => (
             "permission_error",
             "Your API key does not have permission to use the specified resource.",
         ),
-        404 => (
-            "not_found_error",
-            "The requested resource could not be found.",
-        ),
+        404 => ("not_found_error", "The requested resource could not be found."),
         408 | 504 => ("timeout_error", "Request timed out."),
-        409 => (
-            "conflict_error",
-            "The request conflicts with the current state of the resource.",
-        ),
-        413 => (
-            "request_too_large",
-            "Request exceeds the maximum allowed number of bytes.",
-        ),
-        429 => (
-            "rate_limit_error",
-            "This request would exceed your rate limit.",
-        ),
+        409 => ("conflict_error", "The request conflicts with the current state of the resource."),
+        413 => ("request_too_large", "Request exceeds the maximum allowed number of bytes."),
+        429 => ("rate_limit_error", "This request would exceed your rate limit."),
         529 => ("overloaded_error", "Overloaded"),
         400..=499 => ("invalid_request_error", "The request is not valid."),
         _ => ("api_error", "Internal server error"),
@@ -97,10 +79,7 @@ pub(super) fn models() -> Value {
 
 /// The answer of `GET /v1/models/{id}`, if there is such a model.
 pub(super) fn model_named(id: &str) -> Option<Value> {
-    MODELS
-        .iter()
-        .find(|(known, _)| *known == id)
-        .map(|(id, name)| model(id, name))
+    MODELS.iter().find(|(known, _)| *known == id).map(|(id, name)| model(id, name))
 }
 
 fn model(id: &str, name: &str) -> Value {

@@ -30,10 +30,7 @@ async fn emulates_prompt_caching() {
     assert!(number(&first["cache_creation"]["ephemeral_1h_input_tokens"]) >= 2000);
     assert!(number(&first["cache_creation"]["ephemeral_5m_input_tokens"]) >= 500);
     let second = usage(&turn(&["hello", "a", "more"])).await;
-    assert_eq!(
-        second["cache_read_input_tokens"],
-        first["cache_creation_input_tokens"]
-    );
+    assert_eq!(second["cache_read_input_tokens"], first["cache_creation_input_tokens"]);
     assert!(number(&second["cache_creation_input_tokens"]) >= 500);
     let other = usage(&turn(&["another"])).await;
     assert!(number(&other["cache_read_input_tokens"]) >= 2000);
@@ -94,19 +91,10 @@ async fn finds_what_the_api_refuses_in_one_request() {
             request(json!([{"role": "user", "content": [{"type": "text", "text": ""}]}])),
             "without text",
         ),
-        (
-            request(json!([{"role": "user", "content": []}])),
-            "is empty",
-        ),
-        (
-            request(json!([{"role": "user", "content": ""}])),
-            "is empty",
-        ),
+        (request(json!([{"role": "user", "content": []}])), "is empty"),
+        (request(json!([{"role": "user", "content": ""}])), "is empty"),
         (request(json!([])), "messages is empty"),
-        (
-            request(json!([user("u"), {"role": "developer", "content": "x"}])),
-            "unknown role",
-        ),
+        (request(json!([user("u"), {"role": "developer", "content": "x"}])), "unknown role"),
         (
             request(
                 json!([user("u"), assistant(&json!("x")), {"role": "system", "content": "x"}, user("v")]),
@@ -131,34 +119,21 @@ async fn finds_what_the_api_refuses_in_one_request() {
             "is taken",
         ),
         (
-            with(
-                hello(),
-                "tools",
-                json!([{"name": "a", "input_schema": {"type": "string"}}]),
-            ),
+            with(hello(), "tools", json!([{"name": "a", "input_schema": {"type": "string"}}])),
             "type object",
         ),
-        (
-            with(hello(), "messages", json!("hello")),
-            "not a Messages request",
-        ),
+        (with(hello(), "messages", json!("hello")), "not a Messages request"),
     ];
     for (body, expected) in cases {
         let found = violations_of([body]).await;
-        assert!(
-            found.len() == 1 && found[0].contains(expected),
-            "{expected}: {found:?}"
-        );
+        assert!(found.len() == 1 && found[0].contains(expected), "{expected}: {found:?}");
     }
     let server = json!([{"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}, {"type": "text", "text": "x"}]);
     let split = json!([user("u"), assistant(&json!([call("a"), call("b")])), {"role": "user", "content": results(&["a"])},
         {"role": "user", "content": results(&["b"])}, {"role": "system", "content": "s"}, assistant(&server), user("v")]);
     let tools = json!([{"type": "web_search_20250305", "name": "web_search"}, {"type": "computer_toolset_20260801"}]);
-    let right = with(
-        with(request(split), "tools", tools),
-        "system",
-        json!([marked.clone(), marked]),
-    );
+    let right =
+        with(with(request(split), "tools", tools), "system", json!([marked.clone(), marked]));
     assert_eq!(violations_of([right]).await, Vec::<String>::new());
 }
 
@@ -167,11 +142,7 @@ async fn finds_missing_headers() {
     let model = ScriptedModel::start(Reply::text("a").forever()).await;
     let http = reqwest::Client::new();
     let body = request(json!([user("u")])).to_string();
-    http.post(format!("{}/v1/messages", model.url()))
-        .body(body)
-        .send()
-        .await
-        .unwrap();
+    http.post(format!("{}/v1/messages", model.url())).body(body).send().await.unwrap();
     let found = model.take_violations();
     assert_eq!(found.len(), 2, "{found:?}");
     http.get(format!("{}/v1/models", model.url()))
@@ -189,11 +160,7 @@ async fn finds_missing_headers() {
 async fn a_prefix_must_be_stable() {
     let turns = |texts: &[&str]| {
         let role = |index: usize| {
-            if index.is_multiple_of(2) {
-                "user"
-            } else {
-                "assistant"
-            }
+            if index.is_multiple_of(2) { "user" } else { "assistant" }
         };
         request(json!(
             texts
@@ -206,12 +173,7 @@ async fn a_prefix_must_be_stable() {
     let mut marked = turns(&["u", "a", "v"]);
     marked["messages"][0]["content"] =
         json!([{"type": "text", "text": "u", "cache_control": {"type": "ephemeral"}}]);
-    let right = [
-        turns(&["u"]),
-        marked,
-        turns(&["u", "a", "v", "a", "w"]),
-        turns(&["x", "a", "v"]),
-    ];
+    let right = [turns(&["u"]), marked, turns(&["u", "a", "v", "a", "w"]), turns(&["x", "a", "v"])];
     assert_eq!(violations_of(right).await, Vec::<String>::new());
     for wrong in [
         turns(&["u", "changed", "v", "a", "w"]),
@@ -219,10 +181,7 @@ async fn a_prefix_must_be_stable() {
         turns(&["u", "a", "w"]),
     ] {
         let found = violations_of([turns(&["u"]), turns(&["u", "a", "v"]), wrong]).await;
-        assert!(
-            found.len() == 1 && found[0].contains("prefix changed: messages["),
-            "{found:?}"
-        );
+        assert!(found.len() == 1 && found[0].contains("prefix changed: messages["), "{found:?}");
     }
     // Two clients that begin alike, each of which goes its own way.
     let twins = [
@@ -236,43 +195,24 @@ async fn a_prefix_must_be_stable() {
 
     let script = Script::from(Reply::text("a").forever()).allowing_prefix_change();
     let model = ScriptedModel::start(script).await;
-    for body in [
-        turns(&["u"]),
-        turns(&["u", "a", "v"]),
-        turns(&["u", "b", "v", "a", "w"]),
-    ] {
+    for body in [turns(&["u"]), turns(&["u", "a", "v"]), turns(&["u", "b", "v", "a", "w"])] {
         Client::of(&model).message(&body).await;
     }
 }
 
 #[tokio::test]
 async fn a_retry_after_a_failure_is_not_a_second_client() {
-    let script = Script::of([
-        Reply::status(529),
-        Reply::text("p").and_cut(),
-        Reply::text("a").forever(),
-    ]);
+    let script =
+        Script::of([Reply::status(529), Reply::text("p").and_cut(), Reply::text("a").forever()]);
     let model = ScriptedModel::start(script).await;
     let client = Client::of(&model);
     let hello = request(json!([user("u")]));
     client.post(&hello).await;
     client.bytes_until_broken(&hello).await;
     client.post(&hello).await;
-    client
-        .post(&request(json!([
-            user("u"),
-            assistant(&json!("a")),
-            user("v")
-        ])))
-        .await;
+    client.post(&request(json!([user("u"), assistant(&json!("a")), user("v")]))).await;
     assert_eq!(model.violations(), Vec::<String>::new());
-    client
-        .post(&request(json!([
-            user("u"),
-            assistant(&json!("b")),
-            user("v")
-        ])))
-        .await;
+    client.post(&request(json!([user("u"), assistant(&json!("b")), user("v")]))).await;
     assert_eq!(model.take_violations().len(), 1);
 }
 
@@ -287,21 +227,12 @@ async fn what_was_sent_must_come_back_as_it_was() {
         |content| content[0]["signature"] = json!("forged"),
         |content| content[1]["input"] = json!({"b": 2, "a": 1}),
         |content| content[1]["name"] = json!("sh"),
-        |content| {
-            content
-                .as_array_mut()
-                .unwrap()
-                .retain(|block| block["type"] != "thinking")
-        },
+        |content| content.as_array_mut().unwrap().retain(|block| block["type"] != "thinking"),
     ];
     for (index, tamper) in tampered.iter().enumerate() {
         let model = ScriptedModel::start(script.clone()).await;
         let client = Client::of(&model);
-        let body = with(
-            request(json!([user("u")])),
-            "thinking",
-            json!({"type": "adaptive"}),
-        );
+        let body = with(request(json!([user("u")])), "thinking", json!({"type": "adaptive"}));
         let mut content = client.message(&body).await["content"].clone();
         let id = content[1]["id"].clone();
         content[1]["caller"] = Value::Null;
@@ -319,16 +250,12 @@ async fn what_was_sent_must_come_back_as_it_was() {
 
 #[tokio::test]
 async fn a_paused_turn_may_be_sent_back_as_it_is() {
-    let script = Script::of([
-        Reply::text("working").with_stop_reason("pause_turn"),
-        Reply::text("done"),
-    ]);
+    let script =
+        Script::of([Reply::text("working").with_stop_reason("pause_turn"), Reply::text("done")]);
     let model = ScriptedModel::start(script).await;
     let client = Client::of(&model);
     let first = client.message(&request(json!([user("u")]))).await;
-    client
-        .message(&request(json!([user("u"), assistant(&first["content"])])))
-        .await;
+    client.message(&request(json!([user("u"), assistant(&first["content"])]))).await;
     assert_eq!(model.violations(), Vec::<String>::new());
 }
 
@@ -344,10 +271,8 @@ async fn without_recording_nothing_is_kept_or_checked() {
 #[tokio::test]
 async fn dropping_it_panics_on_violations_and_frees_the_port() {
     let model = ScriptedModel::start(Script::default()).await;
-    let (client, address) = (
-        Client::of(&model),
-        model.url().trim_start_matches("http://").to_owned(),
-    );
+    let (client, address) =
+        (Client::of(&model), model.url().trim_start_matches("http://").to_owned());
     client.post(&request(json!([user("u")]))).await;
     let dropped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || drop(model)));
     let message = *dropped.unwrap_err().downcast::<String>().unwrap();

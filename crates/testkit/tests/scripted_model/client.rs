@@ -11,17 +11,12 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn of(model: &ScriptedModel) -> Self {
-        Self {
-            http: reqwest::Client::new(),
-            url: model.url(),
-        }
+        Self { http: reqwest::Client::new(), url: model.url() }
     }
 
     pub(crate) async fn post(&self, body: &Value) -> reqwest::Response {
         let request = self.http.post(format!("{}/v1/messages", self.url));
-        let request = request
-            .header("x-api-key", "k")
-            .header("anthropic-version", "2023-06-01");
+        let request = request.header("x-api-key", "k").header("anthropic-version", "2023-06-01");
         request
             .header("content-type", "application/json")
             .body(body.to_string())
@@ -55,15 +50,10 @@ impl Client {
 
     pub(crate) async fn steer(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
         let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
-        let request = self
-            .http
-            .request(method, format!("{}{path}", self.url))
-            .body(body.to_owned());
+        let request =
+            self.http.request(method, format!("{}{path}", self.url)).body(body.to_owned());
         let response = request.send().await.unwrap();
-        (
-            response.status().as_u16(),
-            serde_json::from_str(&response.text().await.unwrap()).unwrap(),
-        )
+        (response.status().as_u16(), serde_json::from_str(&response.text().await.unwrap()).unwrap())
     }
 }
 
@@ -71,20 +61,14 @@ pub(crate) fn events(text: &str) -> Vec<Value> {
     let event = |frame: &str| {
         let (name, data) = frame.split_once('\n').unwrap();
         let data: Value = serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap();
-        assert_eq!(
-            name.strip_prefix("event: ").unwrap(),
-            data["type"].as_str().unwrap()
-        );
+        assert_eq!(name.strip_prefix("event: ").unwrap(), data["type"].as_str().unwrap());
         data
     };
     text.split_terminator("\n\n").map(event).collect()
 }
 
 pub(crate) fn kinds(events: &[Value]) -> Vec<&str> {
-    events
-        .iter()
-        .map(|event| event["type"].as_str().unwrap())
-        .collect()
+    events.iter().map(|event| event["type"].as_str().unwrap()).collect()
 }
 
 pub(crate) fn request(messages: Value) -> Value {

@@ -18,21 +18,16 @@ async fn streams_every_kind_of_block_in_the_order_of_the_api() {
         .and_tool_use("now", json!({}))
         .in_chunks(4, Duration::ZERO);
     let model = ScriptedModel::start(reply).await;
-    let events = Client::of(&model)
-        .events(&request(json!([user("hello")])))
-        .await;
+    let events = Client::of(&model).events(&request(json!([user("hello")]))).await;
 
     let start = &events[0]["message"];
     assert_eq!(start["content"], json!([]));
     assert_eq!(start["model"], "m");
     assert_eq!(start["stop_reason"], Value::Null);
     let joined = |kind: &str, field: &str, index: usize| -> String {
-        let deltas = events
-            .iter()
-            .filter(|event| event["index"] == index && event["delta"]["type"] == kind);
-        deltas
-            .map(|event| event["delta"][field].as_str().unwrap())
-            .collect()
+        let deltas =
+            events.iter().filter(|event| event["index"] == index && event["delta"]["type"] == kind);
+        deltas.map(|event| event["delta"][field].as_str().unwrap()).collect()
     };
     assert_eq!(joined("thinking_delta", "thinking", 0), "hm, let me see");
     assert!(joined("signature_delta", "signature", 0).starts_with("sig_"));
@@ -42,18 +37,10 @@ async fn streams_every_kind_of_block_in_the_order_of_the_api() {
         r#"{"command":"ls","deep":{"b":1,"a":2}}"#
     );
     assert_eq!(joined("input_json_delta", "partial_json", 4), "");
-    let starts: Vec<&Value> = events
-        .iter()
-        .filter(|event| event["type"] == "content_block_start")
-        .collect();
-    assert_eq!(
-        starts[1]["content_block"],
-        json!({"type": "redacted_thinking", "data": "opaque"})
-    );
-    assert_ne!(
-        starts[3]["content_block"]["id"],
-        starts[4]["content_block"]["id"]
-    );
+    let starts: Vec<&Value> =
+        events.iter().filter(|event| event["type"] == "content_block_start").collect();
+    assert_eq!(starts[1]["content_block"], json!({"type": "redacted_thinking", "data": "opaque"}));
+    assert_ne!(starts[3]["content_block"]["id"], starts[4]["content_block"]["id"]);
     let last = &events[events.len() - 2..];
     assert_eq!(kinds(last), ["message_delta", "message_stop"]);
     assert_eq!(last[0]["delta"]["stop_reason"], "tool_use");
@@ -84,14 +71,9 @@ async fn a_reply_without_pauses_goes_out_in_one_write() {
 
 #[tokio::test]
 async fn answers_without_streaming_hold_the_same_blocks() {
-    let tool = Reply::thinking("t")
-        .and_text("a")
-        .and_tool_use("bash", json!({"x": 1}));
-    let refusal = Reply {
-        stop_details: Some(json!({"type": "refusal"})),
-        ..Reply::default()
-    }
-    .with_stop_reason("refusal");
+    let tool = Reply::thinking("t").and_text("a").and_tool_use("bash", json!({"x": 1}));
+    let refusal = Reply { stop_details: Some(json!({"type": "refusal"})), ..Reply::default() }
+        .with_stop_reason("refusal");
     let raw = Step::Block {
         block: json!({"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {}}),
         deltas: vec![json!({"type": "input_json_delta", "partial_json": "{\"q\":1}"})],
@@ -118,46 +100,29 @@ async fn answers_without_streaming_hold_the_same_blocks() {
     assert_eq!(message["content"][0]["input"], json!({"q": 1}));
     assert_eq!(message["usage"]["output_tokens"], 9);
     let error = client.message(&request(json!([user("4")]))).await;
-    assert_eq!(
-        error["error"],
-        json!({"type": "overloaded_error", "message": "later"})
-    );
+    assert_eq!(error["error"], json!({"type": "overloaded_error", "message": "later"}));
 }
 
 #[tokio::test]
 async fn chooses_replies_by_when_and_uses_them_up() {
     let script = Script::of([
-        Reply::text("second").when(When {
-            request_index: Some(1),
-            ..When::default()
-        }),
+        Reply::text("second").when(When { request_index: Some(1), ..When::default() }),
         Reply::text("other model").when_model("big").forever(),
         Reply::text("about rain").when_user_says("rain").times(2),
-        Reply::text("be kind").when(When {
-            system_contains: Some("kind".into()),
-            ..When::default()
-        }),
+        Reply::text("be kind")
+            .when(When { system_contains: Some("kind".into()), ..When::default() }),
         Reply::text("after bash").when_result_of("bash"),
     ])
     .otherwise(Reply::echo());
     let model = ScriptedModel::start(script).await;
     let client = Client::of(&model);
     let said = async |body: Value| {
-        client.message(&body).await["content"][0]["text"]
-            .as_str()
-            .unwrap()
-            .to_owned()
+        client.message(&body).await["content"][0]["text"].as_str().unwrap().to_owned()
     };
     assert_eq!(said(request(json!([user("rain?")]))).await, "about rain");
     assert_eq!(said(request(json!([user("anything")]))).await, "second");
-    assert_eq!(
-        said(request(json!([user("rain again")]))).await,
-        "about rain"
-    );
-    assert_eq!(
-        said(request(json!([user("rain a third time")]))).await,
-        "rain a third time"
-    );
+    assert_eq!(said(request(json!([user("rain again")]))).await, "about rain");
+    assert_eq!(said(request(json!([user("rain a third time")]))).await, "rain a third time");
     let mut body = request(json!([user("x")]));
     body["model"] = json!("big");
     assert_eq!(said(body.clone()).await, "other model");
@@ -174,16 +139,11 @@ async fn chooses_replies_by_when_and_uses_them_up() {
 #[tokio::test]
 async fn what_is_not_scripted_is_a_500_and_a_violation() {
     let model = ScriptedModel::start(Script::default()).await;
-    let response = Client::of(&model)
-        .post(&request(json!([user("hello there")])))
-        .await;
+    let response = Client::of(&model).post(&request(json!([user("hello there")]))).await;
     assert_eq!(response.status(), 500);
     let violations = model.take_violations();
     assert_eq!(violations.len(), 1);
-    assert!(
-        violations[0].starts_with("no reply scripted for request 0"),
-        "{violations:?}"
-    );
+    assert!(violations[0].starts_with("no reply scripted for request 0"), "{violations:?}");
     assert!(violations[0].contains("hello there"));
 }
 
@@ -205,9 +165,7 @@ async fn every_status_has_the_error_body_of_its_class() {
         (529, "overloaded_error"),
     ];
     let replies = classes.map(|(status, _)| {
-        Reply::status(status)
-            .with_header("retry-after", "7")
-            .with_message("so it is")
+        Reply::status(status).with_header("retry-after", "7").with_message("so it is")
     });
     let model = ScriptedModel::start(Script::of(replies)).await;
     let client = Client::of(&model);
@@ -215,10 +173,7 @@ async fn every_status_has_the_error_body_of_its_class() {
         let response = client.post(&request(json!([user("hi")]))).await;
         assert_eq!(response.status(), status);
         assert_eq!(response.headers()["retry-after"], "7");
-        let id = response.headers()["request-id"]
-            .to_str()
-            .unwrap()
-            .to_owned();
+        let id = response.headers()["request-id"].to_str().unwrap().to_owned();
         let body: Value = serde_json::from_str(&response.text().await.unwrap()).unwrap();
         assert_eq!(
             body,
@@ -259,10 +214,7 @@ async fn cuts_at_the_exact_byte() {
     let mut plain = body;
     plain["stream"] = json!(false);
     model.push(Reply::text("a").cut_after(5));
-    assert_eq!(
-        client.bytes_until_broken(&plain).await,
-        (b"{\"id\"".to_vec(), true)
-    );
+    assert_eq!(client.bytes_until_broken(&plain).await, (b"{\"id\"".to_vec(), true));
 }
 
 #[tokio::test]
@@ -273,9 +225,8 @@ async fn cuts_a_large_answer_as_exactly_as_a_small_one() {
         .cut_after(2_222_222);
     let model = ScriptedModel::start(Script::of([reply, paced])).await;
     for bytes in [3_333_333, 2_222_222] {
-        let (seen, broken) = Client::of(&model)
-            .bytes_until_broken(&request(json!([user("hi")])))
-            .await;
+        let (seen, broken) =
+            Client::of(&model).bytes_until_broken(&request(json!([user("hi")]))).await;
         assert_eq!((seen.len(), broken), (bytes, true));
     }
 }
@@ -301,11 +252,7 @@ async fn pauses_stalls_delays_and_error_events() {
     let mut stream = client.post(&body).await.bytes_stream();
     let first = stream.next().await.unwrap().unwrap();
     assert!(String::from_utf8_lossy(&first).contains("then nothing"));
-    assert!(
-        tokio::time::timeout(Duration::from_millis(150), stream.next())
-            .await
-            .is_err()
-    );
+    assert!(tokio::time::timeout(Duration::from_millis(150), stream.next()).await.is_err());
 }
 
 #[tokio::test]
@@ -317,10 +264,7 @@ async fn is_steered_over_http() {
             r#"{"replies":[{"steps":[{"text":"a"},{"text":"a","oops":1}]}]}"#,
             "replies[0].steps[1].oops: unknown field",
         ),
-        (
-            r#"{"replies":[{"when":{"modell":"x"}}]}"#,
-            "replies[0].when.modell: unknown field",
-        ),
+        (r#"{"replies":[{"when":{"modell":"x"}}]}"#, "replies[0].when.modell: unknown field"),
         (
             r#"{"replies":[{"steps":[{"text":"a","cut":true}]}]}"#,
             "replies[0].steps[0]: a step is exactly one of",
@@ -346,17 +290,11 @@ async fn is_steered_over_http() {
     let script = r#"{"replies":[{"steps":[{"text":"one"}]}],"delay_ms":1}"#;
     assert_eq!(client.steer("PUT", "/script", script).await.0, 200);
     assert_eq!(
-        client
-            .steer("POST", "/script/replies", r#"[{"steps":[{"text":"two"}]}]"#)
-            .await
-            .0,
+        client.steer("POST", "/script/replies", r#"[{"steps":[{"text":"two"}]}]"#).await.0,
         200
     );
     assert_eq!(
-        client
-            .steer("POST", "/script/replies", r#"{"steps":[{"echo":true}]}"#)
-            .await
-            .0,
+        client.steer("POST", "/script/replies", r#"{"steps":[{"echo":true}]}"#).await.0,
         200
     );
     for expected in ["one", "two", "echo me"] {
@@ -372,16 +310,7 @@ async fn is_steered_over_http() {
     client.steer("DELETE", "/requests", "").await;
     assert_eq!(client.steer("GET", "/requests", "").await.1, json!([]));
     client.post(&request(json!([user("nothing left")]))).await;
-    assert_eq!(
-        client
-            .steer("GET", "/violations", "")
-            .await
-            .1
-            .as_array()
-            .unwrap()
-            .len(),
-        1
-    );
+    assert_eq!(client.steer("GET", "/violations", "").await.1.as_array().unwrap().len(), 1);
     client.steer("DELETE", "/violations", "").await;
     assert_eq!(client.steer("GET", "/violations", "").await.1, json!([]));
     assert_eq!(client.steer("GET", "/nowhere", "").await.0, 404);
@@ -394,13 +323,8 @@ async fn a_script_survives_being_written_as_json() {
             .and_text("x")
             .and_tool_use("bash", json!({"a": 1}))
             .in_chunks(3, Duration::from_millis(2)),
-        Reply::of([
-            Step::Ping,
-            Step::Pause(5),
-            Step::RedactedThinking("d".into()),
-            Step::Stall,
-        ])
-        .when_user_says("w"),
+        Reply::of([Step::Ping, Step::Pause(5), Step::RedactedThinking("d".into()), Step::Stall])
+            .when_user_says("w"),
         Reply::error_event("api_error", "m").cut_after(7),
     ]);
     let json = serde_json::to_vec(&script).unwrap();
@@ -411,10 +335,7 @@ async fn a_script_survives_being_written_as_json() {
 #[tokio::test]
 async fn an_open_stream_ends_with_the_model() {
     let model = ScriptedModel::start(Reply::text("a").and_stall()).await;
-    let mut stream = Client::of(&model)
-        .post(&request(json!([user("u")])))
-        .await
-        .bytes_stream();
+    let mut stream = Client::of(&model).post(&request(json!([user("u")]))).await.bytes_stream();
     stream.next().await.unwrap().unwrap();
     drop(model);
     assert!(stream.next().await.unwrap().is_err());

@@ -16,11 +16,7 @@ async fn golden_streams_mean_what_is_written_beside_them() {
         if std::env::var_os(BLESS).is_some() {
             std::fs::write(&path, lines(&events)).unwrap();
         }
-        assert_eq!(
-            lines(&events),
-            std::fs::read_to_string(&path).unwrap(),
-            "{name}"
-        );
+        assert_eq!(lines(&events), std::fs::read_to_string(&path).unwrap(), "{name}");
     }
 }
 
@@ -28,10 +24,7 @@ async fn golden_streams_mean_what_is_written_beside_them() {
 async fn bytes_may_come_one_at_a_time() {
     for name in GOLDEN {
         let whole = golden(name);
-        let single = whole
-            .iter()
-            .map(|byte| Bytes::copy_from_slice(&[*byte]))
-            .collect();
+        let single = whole.iter().map(|byte| Bytes::copy_from_slice(&[*byte])).collect();
         assert_eq!(
             lines(&decode(single).await),
             lines(&decode(vec![whole.into()]).await),
@@ -53,9 +46,7 @@ async fn a_stream_cut_at_any_byte_gives_the_events_before_the_cut_and_a_failure(
                 assert_eq!(lines(&events), lines(&uncut), "{name} at {at}");
                 continue;
             }
-            let Some(Event::Failed(failure)) = events.pop() else {
-                panic!("{name} at {at}")
-            };
+            let Some(Event::Failed(failure)) = events.pop() else { panic!("{name} at {at}") };
             assert_eq!(failure.kind, FailureKind::Transient);
             assert!(failure.message.contains("cut"), "{}", failure.message);
             let known = events.iter().rev().find_map(|event| match event {
@@ -103,21 +94,12 @@ fn error_events_have_their_kinds() {
     assert_eq!(kind("some_new_error", ""), FailureKind::Transient);
     assert_eq!(kind("billing_error", ""), FailureKind::Billing);
     assert_eq!(kind("authentication_error", ""), FailureKind::Hopeless);
+    assert_eq!(kind("invalid_request_error", "no such tool"), FailureKind::Hopeless);
     assert_eq!(
-        kind("invalid_request_error", "no such tool"),
-        FailureKind::Hopeless
-    );
-    assert_eq!(
-        kind(
-            "invalid_request_error",
-            "prompt is too long: 210000 tokens > 200000 maximum"
-        ),
+        kind("invalid_request_error", "prompt is too long: 210000 tokens > 200000 maximum"),
         FailureKind::TooLong
     );
-    assert_eq!(
-        failure(&[r#"{"type":"error"}"#]).kind,
-        FailureKind::Transient
-    );
+    assert_eq!(failure(&[r#"{"type":"error"}"#]).kind, FailureKind::Transient);
 }
 
 #[test]
@@ -144,11 +126,7 @@ fn half_a_character_fails_rather_than_losing_what_came_before() {
         r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":"a"}}"#,
         r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"\ud83d"}}"#,
     ]);
-    assert!(
-        failure.message.contains("can't be read"),
-        "{}",
-        failure.message
-    );
+    assert!(failure.message.contains("can't be read"), "{}", failure.message);
 }
 
 #[test]
@@ -161,15 +139,10 @@ fn blocks_that_stream_side_by_side_stay_apart() {
         r#"{"type":"content_block_delta","index":4,"delta":{"type":"text_delta","text":null}}"#,
         r#"{"type":"message_stop"}"#,
     ]);
-    let Some(Event::Ended(response)) = events.last() else {
-        panic!("{events:?}")
-    };
+    let Some(Event::Ended(response)) = events.last() else { panic!("{events:?}") };
     assert_eq!(
         super::natives(response),
-        [
-            r#"{"type":"text","text":"ab"}"#,
-            r#"{"type":"text","text":"c"}"#
-        ]
+        [r#"{"type":"text","text":"ab"}"#, r#"{"type":"text","text":"c"}"#]
     );
     assert!(matches!(&events[4], Event::Text { index: 1, text } if text == "c"));
 }
@@ -185,15 +158,8 @@ fn a_deep_or_long_input_survives() {
         &delta,
         r#"{"type":"message_stop"}"#,
     ]);
-    let Some(Event::Ended(response)) = events.last() else {
-        panic!("{events:?}")
-    };
-    assert!(
-        response.blocks[0]
-            .native
-            .get()
-            .contains(&deep.replace('\\', ""))
-    );
+    let Some(Event::Ended(response)) = events.last() else { panic!("{events:?}") };
+    assert!(response.blocks[0].native.get().contains(&deep.replace('\\', "")));
 }
 
 #[test]
@@ -214,16 +180,9 @@ fn a_total_of_cache_writes_without_its_parts_counts_as_five_minutes() {
         r#"{"type":"message_start","message":{"usage":{"input_tokens":1,"output_tokens":0,"cache_creation_input_tokens":30}}}"#,
         r#"{"type":"message_delta","delta":{},"usage":{"output_tokens":4,"cache_read_input_tokens":null}}"#,
     ]);
-    let Some(Event::Failed(failure)) = events.last() else {
-        panic!()
-    };
+    let Some(Event::Failed(failure)) = events.last() else { panic!() };
     assert_eq!(
         failure.usage,
-        Usage {
-            input_tokens: 1,
-            output_tokens: 4,
-            cache_write_5m_tokens: 30,
-            ..Usage::default()
-        }
+        Usage { input_tokens: 1, output_tokens: 4, cache_write_5m_tokens: 30, ..Usage::default() }
     );
 }

@@ -54,11 +54,7 @@ async fn serve(acts: Vec<Act>) -> Server {
     let url = format!("http://{}", listener.local_addr().unwrap());
     let seen = Seen::default();
     let connections = Arc::new(Mutex::new(0));
-    let server = Server {
-        url,
-        seen: Arc::clone(&seen),
-        connections: Arc::clone(&connections),
-    };
+    let server = Server { url, seen: Arc::clone(&seen), connections: Arc::clone(&connections) };
     #[expect(clippy::disallowed_methods, reason = "ends with the test's runtime")]
     tokio::spawn(async move {
         while let Ok((socket, _)) = listener.accept().await {
@@ -90,17 +86,13 @@ async fn talk(mut socket: TcpStream, acts: Vec<Act>, seen: Seen) -> std::io::Res
                 }
             }
         }
-        seen.lock()
-            .unwrap()
-            .push(String::from_utf8(request).unwrap());
+        seen.lock().unwrap().push(String::from_utf8(request).unwrap());
         let mut stays = false;
         for act in &acts {
             match act {
                 Act::Write(bytes) => socket.write_all(bytes).await?,
                 Act::Chunk(bytes) => {
-                    socket
-                        .write_all(format!("{:x}\r\n", bytes.len()).as_bytes())
-                        .await?;
+                    socket.write_all(format!("{:x}\r\n", bytes.len()).as_bytes()).await?;
                     socket.write_all(bytes).await?;
                     socket.write_all(b"\r\n").await?;
                 }
@@ -131,16 +123,11 @@ fn provider(url: &str) -> Anthropic {
 async fn call(provider: &Anthropic) -> Vec<Event> {
     let body = provider.render(&request("claude-opus-5-5", vec![user("go")]));
     let events: Vec<Event> = provider.stream(body).collect().await;
-    let ends = events
-        .iter()
-        .filter(|event| matches!(event, Event::Ended(_) | Event::Failed(_)))
-        .count();
+    let ends =
+        events.iter().filter(|event| matches!(event, Event::Ended(_) | Event::Failed(_))).count();
     assert_eq!(ends, 1, "{events:?}");
     let shown = format!("{events:?} {provider:?}");
-    assert!(
-        !shown.contains(KEY) && !shown.contains("127.0.0.1"),
-        "{shown}"
-    );
+    assert!(!shown.contains(KEY) && !shown.contains("127.0.0.1"), "{shown}");
     events
 }
 
@@ -162,11 +149,7 @@ fn status(status: &str, headers: &str, body: &str) -> Vec<Act> {
 #[tokio::test]
 async fn a_call_sends_what_the_api_wants_and_keeps_its_connection() {
     let mut acts = vec![write(STREAM)];
-    acts.extend(
-        golden("thinking")
-            .chunks(7)
-            .map(|chunk| Act::Chunk(chunk.to_vec())),
-    );
+    acts.extend(golden("thinking").chunks(7).map(|chunk| Act::Chunk(chunk.to_vec())));
     acts.push(end_of_chunks());
     let server = serve(acts).await;
     let provider = provider(&format!("{}/", server.url));
@@ -189,10 +172,7 @@ async fn a_call_sends_what_the_api_wants_and_keeps_its_connection() {
         "accept: text/event-stream",
         "accept-encoding: identity",
     ] {
-        assert!(
-            head.split("\r\n").any(|line| line == header),
-            "{header}: {head}"
-        );
+        assert!(head.split("\r\n").any(|line| line == header), "{header}: {head}");
     }
     assert!(!head.contains("authorization"));
     let rendered = provider.render(&request("claude-opus-5-5", vec![user("go")]));
@@ -208,10 +188,7 @@ async fn a_token_goes_as_a_bearer() {
     };
     call(&Anthropic::new(settings).unwrap()).await;
     let head = server.seen.lock().unwrap()[0].to_ascii_lowercase();
-    assert!(
-        head.contains("\r\nauthorization: bearer very-secret-key-4711\r\n"),
-        "{head}"
-    );
+    assert!(head.contains("\r\nauthorization: bearer very-secret-key-4711\r\n"), "{head}");
     assert!(!head.contains("x-api-key"));
 }
 
@@ -221,67 +198,32 @@ async fn answers_without_success_become_failures() {
         format!(r#"{{"type":"error","error":{{"type":"{kind}","message":"{message}"}}}}"#)
     };
     let limited = error("rate_limit_error", "Too many.");
-    let failure = fails(status(
-        "429 Too Many Requests",
-        "retry-after: 2.5\r\n",
-        &limited,
-    ))
-    .await;
+    let failure = fails(status("429 Too Many Requests", "retry-after: 2.5\r\n", &limited)).await;
     assert_eq!(failure.kind, FailureKind::RateLimited);
     assert_eq!(failure.retry_after, Some(Duration::from_millis(2_500)));
-    assert_eq!(
-        failure.message,
-        "the provider answered 429 (rate_limit_error): Too many."
-    );
+    assert_eq!(failure.message, "the provider answered 429 (rate_limit_error): Too many.");
 
     let failure = fails(status("529 Overloaded", "retry-after-ms: 40\r\n", "")).await;
     assert_eq!(failure.kind, FailureKind::Overloaded);
     assert_eq!(failure.retry_after, Some(Duration::from_millis(40)));
 
-    let failure = fails(status(
-        "503 Busy",
-        "retry-after: Fri, 31 Dec 2100 23:59:59 GMT\r\n",
-        "",
-    ))
-    .await;
+    let failure =
+        fails(status("503 Busy", "retry-after: Fri, 31 Dec 2100 23:59:59 GMT\r\n", "")).await;
     assert_eq!(failure.kind, FailureKind::Overloaded);
     assert_eq!(failure.retry_after, Some(Duration::from_secs(86_400)));
 
-    let echo = error(
-        "authentication_error",
-        &format!("bad key {KEY} at http://127.0.0.1/x"),
-    );
+    let echo = error("authentication_error", &format!("bad key {KEY} at http://127.0.0.1/x"));
     let failure = fails(status("401 Unauthorized", "", &echo)).await;
     assert_eq!(failure.kind, FailureKind::Hopeless);
-    assert!(
-        failure.message.ends_with("bad key [secret] at"),
-        "{}",
-        failure.message
-    );
+    assert!(failure.message.ends_with("bad key [secret] at"), "{}", failure.message);
 
     let long = error("invalid_request_error", "prompt is too long: 9 > 8");
-    assert_eq!(
-        fails(status("400 Bad Request", "", &long)).await.kind,
-        FailureKind::TooLong
-    );
-    assert_eq!(
-        fails(status("402 Payment", "", "")).await.kind,
-        FailureKind::Billing
-    );
-    assert_eq!(
-        fails(status("500 Oh", "", "x")).await.kind,
-        FailureKind::Transient
-    );
-    let away = status(
-        "307 Away",
-        "location: http://127.0.0.1:1/v1/messages\r\n",
-        "",
-    );
+    assert_eq!(fails(status("400 Bad Request", "", &long)).await.kind, FailureKind::TooLong);
+    assert_eq!(fails(status("402 Payment", "", "")).await.kind, FailureKind::Billing);
+    assert_eq!(fails(status("500 Oh", "", "x")).await.kind, FailureKind::Transient);
+    let away = status("307 Away", "location: http://127.0.0.1:1/v1/messages\r\n", "");
     assert_eq!(fails(away).await.kind, FailureKind::Hopeless);
-    assert_eq!(
-        fails(status("200 OK", "", "{}")).await.kind,
-        FailureKind::Hopeless
-    );
+    assert_eq!(fails(status("200 OK", "", "{}")).await.kind, FailureKind::Hopeless);
 }
 
 #[tokio::test]
@@ -300,9 +242,7 @@ async fn a_connection_that_closes_or_never_opens_is_transient() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
-    let Some(Event::Failed(failure)) = call(&provider(&url)).await.pop() else {
-        panic!()
-    };
+    let Some(Event::Failed(failure)) = call(&provider(&url)).await.pop() else { panic!() };
     assert_eq!(failure.message, "no connection to the provider");
     assert_eq!(failure.kind, FailureKind::Transient);
 }
@@ -316,10 +256,7 @@ async fn a_cut_stream_keeps_its_usage() {
         acts.extend(end);
         let failure = fails(acts).await;
         assert_eq!(failure.kind, FailureKind::Transient);
-        assert_eq!(
-            failure.message,
-            "the stream was cut before the response ended"
-        );
+        assert_eq!(failure.message, "the stream was cut before the response ended");
         assert_eq!(failure.usage.cache_write_1h_tokens, 500);
     }
 }
@@ -329,26 +266,15 @@ async fn silence_fails_and_any_byte_breaks_it() {
     // Before the answer.
     let failure = fails(vec![Act::Pause(Duration::from_secs(5))]).await;
     assert_eq!(failure.kind, FailureKind::Transient);
-    assert!(
-        failure.message.contains("sent nothing for 0.3 s"),
-        "{}",
-        failure.message
-    );
+    assert!(failure.message.contains("sent nothing for 0.3 s"), "{}", failure.message);
 
     // In the middle of the stream.
     let whole = golden("text");
     let begun = Instant::now();
-    let acts = vec![
-        write(STREAM),
-        Act::Chunk(whole[..300].to_vec()),
-        Act::Pause(Duration::from_secs(5)),
-    ];
+    let acts =
+        vec![write(STREAM), Act::Chunk(whole[..300].to_vec()), Act::Pause(Duration::from_secs(5))];
     let failure = fails(acts).await;
-    assert!(
-        failure.message.contains("sent nothing"),
-        "{}",
-        failure.message
-    );
+    assert!(failure.message.contains("sent nothing"), "{}", failure.message);
     assert!(begun.elapsed() < Duration::from_secs(3));
 
     // Slow, but never silent: comments count as life.
@@ -356,11 +282,7 @@ async fn silence_fails_and_any_byte_breaks_it() {
     for piece in whole.chunks(whole.len() / 4 + 1) {
         for _ in 0..2 {
             acts.push(Act::Pause(Duration::from_millis(120)));
-            acts.push(Act::Chunk(if piece[0] == b'e' {
-                b": alive\n\n".to_vec()
-            } else {
-                vec![]
-            }));
+            acts.push(Act::Chunk(if piece[0] == b'e' { b": alive\n\n".to_vec() } else { vec![] }));
             acts.retain(|act| !matches!(act, Act::Chunk(bytes) if bytes.is_empty()));
         }
         acts.push(Act::Chunk(piece.to_vec()));
@@ -398,10 +320,7 @@ async fn dropping_the_stream_closes_the_connection() {
 async fn bytes_that_are_no_text_fail() {
     let failure = fails(vec![write(STREAM), Act::Chunk(b"data: \xff\n\n".to_vec())]).await;
     assert_eq!(failure.kind, FailureKind::Transient);
-    assert_eq!(
-        failure.message,
-        "the provider sent a stream that can't be read"
-    );
+    assert_eq!(failure.message, "the provider sent a stream that can't be read");
 }
 
 #[test]
@@ -412,18 +331,10 @@ fn setting_up_refuses_what_cannot_work_and_shows_no_key() {
             ..Settings::new(Credential::ApiKey(key.to_owned()))
         })
     };
-    for url in [
-        "",
-        "not a url",
-        "ftp://a.test",
-        "file:///x",
-        "https://a:b@a.test",
-        "https://a@a.test",
-    ] {
-        assert!(
-            matches!(with(url, KEY), Err(SetupError::BaseUrl(_))),
-            "{url}"
-        );
+    for url in
+        ["", "not a url", "ftp://a.test", "file:///x", "https://a:b@a.test", "https://a@a.test"]
+    {
+        assert!(matches!(with(url, KEY), Err(SetupError::BaseUrl(_))), "{url}");
     }
     let error = with("https://a.test", "a\nb").unwrap_err();
     assert!(matches!(error, SetupError::Credential(_)));
@@ -436,13 +347,7 @@ fn setting_up_refuses_what_cannot_work_and_shows_no_key() {
 fn an_api_key_wins_over_a_token() {
     let some = |text: &str| Some(text.to_owned());
     let choose = Credential::choose;
-    assert_eq!(
-        choose(some("k"), some("t")),
-        Some(Credential::ApiKey("k".into()))
-    );
-    assert_eq!(
-        choose(some(" "), some("t\n")),
-        Some(Credential::Token("t".into()))
-    );
+    assert_eq!(choose(some("k"), some("t")), Some(Credential::ApiKey("k".into())));
+    assert_eq!(choose(some(" "), some("t\n")), Some(Credential::Token("t".into())));
     assert_eq!(choose(None, None), None);
 }

@@ -37,10 +37,7 @@ fn full() -> Request {
         vec![
             user("one"),
             answer(&[r#"{"type":"tool_use","id":"toolu_1","name":"a","input":{}}"#]),
-            Item::ToolResults(vec![result(
-                "toolu_1",
-                r#"[{"type":"text","text":"done"}]"#,
-            )]),
+            Item::ToolResults(vec![result("toolu_1", r#"[{"type":"text","text":"done"}]"#)]),
         ],
     );
     request.system = "Be \"good\".".to_owned();
@@ -111,19 +108,11 @@ fn consecutive_requests_differ_in_markers_only() {
 
 #[test]
 fn the_end_of_the_request_before_keeps_its_marker() {
-    let mut first = request(
-        "claude-opus-5",
-        vec![user("one"), Item::System("Be brief.".into())],
-    );
+    let mut first = request("claude-opus-5", vec![user("one"), Item::System("Be brief.".into())]);
     let before = text(&first);
-    first
-        .items
-        .extend([answer(&[r#"{"type":"text","text":"a"}"#]), user("two")]);
+    first.items.extend([answer(&[r#"{"type":"text","text":"a"}"#]), user("two")]);
     let after = text(&first);
-    assert!(
-        after.starts_with(before.strip_suffix("]}").unwrap()),
-        "{before}\n{after}"
-    );
+    assert!(after.starts_with(before.strip_suffix("]}").unwrap()), "{before}\n{after}");
     assert_eq!(after.matches(MARKER).count(), 2);
 }
 
@@ -156,10 +145,7 @@ fn results_come_first_and_the_users_words_behind_them_in_one_message() {
             answer(&[r#"{"type":"tool_use","id":"toolu_1","name":"a","input":{}}"#]),
             user("early"),
             Item::ToolResults(vec![
-                result(
-                    "toolu_1",
-                    r#"[{"type":"text","text":""},{"type":"text","text":"x"}]"#,
-                ),
+                result("toolu_1", r#"[{"type":"text","text":""},{"type":"text","text":"x"}]"#),
                 failed,
             ]),
             user("late"),
@@ -226,9 +212,7 @@ fn a_paused_response_ends_the_request_unmarked() {
         ],
     ));
     assert!(
-        body.ends_with(&format!(
-            r#"{{"role":"assistant","content":[{paused}]}}]}}"#
-        )),
+        body.ends_with(&format!(r#"{{"role":"assistant","content":[{paused}]}}]}}"#)),
         "{body}"
     );
     assert_eq!(body.matches(MARKER).count(), 2);
@@ -250,14 +234,9 @@ fn what_another_provider_said_is_told_as_far_as_it_can_be_read() {
     };
     let only_thinking = Item::Assistant {
         provider: "elsewhere".into(),
-        blocks: [raw(r#"{"type":"thinking","thinking":"hm"}"#)]
-            .into_iter()
-            .collect(),
+        blocks: [raw(r#"{"type":"thinking","thinking":"hm"}"#)].into_iter().collect(),
     };
-    let body = text(&request(
-        "claude-opus-5",
-        vec![user("go"), only_thinking, foreign],
-    ));
+    let body = text(&request("claude-opus-5", vec![user("go"), only_thinking, foreign]));
     assert!(body.contains(concat!(
         r#"{"role":"assistant","content":[{"type":"text","text":"caf\u00e9"},"#,
         r#"{"type":"tool_use","id":"call_1","name":"a","input":{"n":12345678901234567890123}}]}"#
@@ -268,27 +247,15 @@ fn what_another_provider_said_is_told_as_far_as_it_can_be_read() {
 #[test]
 fn a_users_blocks_pass_as_they_are() {
     let blocks = r#"[{"type":"image","source":{"type":"base64","media_type":"image/png","data":"AA=="}}, {"type":"text","text":"say \"cache_control\"","n":1.10}, {"type":"text","text":""}]"#;
-    let body = text(&request(
-        "claude-opus-5",
-        vec![Item::User(Arc::from(raw(blocks)))],
-    ));
+    let body = text(&request("claude-opus-5", vec![Item::User(Arc::from(raw(blocks)))]));
     assert!(body.contains(r#"[{"type":"image","source":{"type":"base64","media_type":"image/png","data":"AA=="}},{"type":"text","text":"say \"cache_control\"","n":1.10,"cache_control":{"type":"ephemeral"}}]"#), "{body}");
 
     let own = r#"[{"type":"text","text":"a","cache_control":{"type":"ephemeral","ttl":"1h"}}]"#;
-    let body = text(&request(
-        "claude-opus-5",
-        vec![Item::User(Arc::from(raw(own)))],
-    ));
+    let body = text(&request("claude-opus-5", vec![Item::User(Arc::from(raw(own)))]));
     assert!(body.contains(own), "{body}");
 
-    let plain = text(&request(
-        "claude-opus-5",
-        vec![Item::User(Arc::from(raw(r#""hello""#)))],
-    ));
-    assert!(
-        plain.contains(r#"{"type":"text","text":"hello","cache_control""#),
-        "{plain}"
-    );
+    let plain = text(&request("claude-opus-5", vec![Item::User(Arc::from(raw(r#""hello""#)))]));
+    assert!(plain.contains(r#"{"type":"text","text":"hello","cache_control""#), "{plain}");
 }
 
 #[test]
@@ -302,17 +269,11 @@ fn thinking_and_effort_follow_the_model() {
     assert_eq!(body["thinking"], serde_json::json!({"type": "adaptive"}));
     assert_eq!(body["output_config"]["effort"], "xhigh");
     assert_eq!(with("claude-opus-5", None).get("output_config"), None);
-    assert_eq!(
-        with("claude-opus-4-6", Some(Effort::Xhigh))["output_config"]["effort"],
-        "high"
-    );
+    assert_eq!(with("claude-opus-4-6", Some(Effort::Xhigh))["output_config"]["effort"], "high");
 
     let body = with("claude-haiku-4-5-20251001", None);
     assert_eq!(body["max_tokens"], 64_000);
-    assert_eq!(
-        body["thinking"],
-        serde_json::json!({"type": "enabled", "budget_tokens": 16_384})
-    );
+    assert_eq!(body["thinking"], serde_json::json!({"type": "enabled", "budget_tokens": 16_384}));
     let body = with("claude-haiku-4-5", Some(Effort::Low));
     assert_eq!(body["thinking"]["budget_tokens"], 2_048);
     assert_eq!(body.get("output_config"), None);
@@ -337,10 +298,7 @@ fn beta_headers_come_from_the_head_of_the_body_alone() {
     assert_eq!(json(&plain)["inference_geo"], "us");
     assert_eq!(asked(&plain).as_deref(), Some("fast-mode-2026-02-01"));
     let mut bound = request("claude-opus-5-5", vec![user("go")]);
-    assert_eq!(
-        asked(&bound).as_deref(),
-        Some("thinking-binding-controls-2026-08-01")
-    );
+    assert_eq!(asked(&bound).as_deref(), Some("thinking-binding-controls-2026-08-01"));
     bound.fast = true;
     assert_eq!(
         asked(&bound).as_deref(),

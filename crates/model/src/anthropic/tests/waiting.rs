@@ -20,18 +20,12 @@ fn wait(headers: &[(&'static str, &str)]) -> Option<Duration> {
 fn retry_after_has_three_forms() {
     assert_eq!(wait(&[]), None);
     assert_eq!(wait(&[("retry-after", "7")]), Some(Duration::from_secs(7)));
-    assert_eq!(
-        wait(&[("retry-after", " 1.5 ")]),
-        Some(Duration::from_millis(1_500))
-    );
+    assert_eq!(wait(&[("retry-after", " 1.5 ")]), Some(Duration::from_millis(1_500)));
     assert_eq!(
         wait(&[("retry-after", "Sun, 06 Nov 1994 08:50:07 GMT")]),
         Some(Duration::from_secs(30))
     );
-    assert_eq!(
-        wait(&[("retry-after", "Sun, 06 Nov 1994 08:00:00 GMT")]),
-        Some(Duration::ZERO)
-    );
+    assert_eq!(wait(&[("retry-after", "Sun, 06 Nov 1994 08:00:00 GMT")]), Some(Duration::ZERO));
     assert_eq!(
         wait(&[("retry-after", "9"), ("retry-after-ms", "250.5")]),
         Some(Duration::from_micros(250_500))
@@ -43,10 +37,7 @@ fn retry_after_has_three_forms() {
     for nonsense in ["soon", "-1", "NaN", "inf", "1e300", ""] {
         assert_eq!(wait(&[("retry-after", nonsense)]), None, "{nonsense}");
     }
-    assert_eq!(
-        wait(&[("retry-after", "99999999")]),
-        Some(Duration::from_secs(86_400))
-    );
+    assert_eq!(wait(&[("retry-after", "99999999")]), Some(Duration::from_secs(86_400)));
 }
 
 #[test]
@@ -78,10 +69,7 @@ fn answers_have_their_kinds() {
     let body = |kind: &str, message: &str| {
         format!(r#"{{"type":"error","error":{{"type":"{kind}","message":"{message}"}}}}"#)
     };
-    let long = body(
-        "invalid_request_error",
-        "prompt is too long: 9 tokens > 8 maximum",
-    );
+    let long = body("invalid_request_error", "prompt is too long: 9 tokens > 8 maximum");
     assert_eq!(kind(400, &long), TooLong);
     let both = "input length and `max_tokens` exceed context limit: 190000 + 32000 > 200000";
     assert_eq!(kind(400, &body("invalid_request_error", both)), TooLong);
