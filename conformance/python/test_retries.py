@@ -13,7 +13,7 @@ import anthropic
 import httpx2
 import pytest
 
-from strict import Meddle
+from recorder import Meddle
 from support import (
     WEATHER,
     answer,
@@ -44,16 +44,16 @@ def said(log: list[dict[str, Any]]) -> list[str]:
     return [event["content"][0]["text"] for event in log if event["type"] == "user.message"]
 
 
-def dying(world: World, *, before: bool = False, when: str = "POST") -> Meddle:
-    """The server dies at the first request of that method: before it has got it, or with the
+def dying(world: World, *, before: bool = False, when: str = "POST", times: int = 1) -> Meddle:
+    """The server dies at the first requests of that method: before it has got one, or with the
     answer on its way. Then it is started again."""
-    done = False
+    left = times
 
     def meddle(request: httpx2.Request, send: Callable[[], httpx2.Response]) -> httpx2.Response:
-        nonlocal done
-        if done or request.method != when:
+        nonlocal left
+        if left == 0 or request.method != when:
             return send()
-        done = True
+        left -= 1
         if not before:
             send().read()
         world.restart()
@@ -78,6 +78,16 @@ def test_a_message_survives_the_death_of_the_server(mortal: World, before: bool)
     posts = [one for one in mortal.recorder.exchanges if one.path.endswith("/events")]
     counts = [one.retry_count for one in posts if one.method == "POST"]
     assert counts == ([1] if before else [0, 1])
+
+
+def test_a_message_survives_one_death_after_the_other(mortal: World) -> None:
+    mortal.model.script(ECHO)
+    session_id = mortal.session()
+    client = mortal.client(meddle=dying(mortal, times=2), max_retries=3)
+    client.beta.sessions.events.send(session_id, events=[message("hi")])
+    assert said(at_rest(mortal, session_id)) == ["hi"]
+    posts = [one for one in mortal.recorder.exchanges if one.path.endswith("/events")]
+    assert [one.retry_count for one in posts if one.method == "POST"] == [0, 1, 2]
 
 
 def test_an_answer_survives_the_death_of_the_server(mortal: World) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 import anthropic
 import httpx2
 
-from strict import AsyncStrictTransport, Meddle, Recorder, StrictTransport
+from recorder import AsyncStrictTransport, Meddle, Recorder, StrictTransport
 
 # How long anything may take before a test gives up on it, in seconds.
 BOUND = 10.0
