@@ -67,9 +67,9 @@ CREATE TABLE sessions (
     fold TEXT NOT NULL
 );
 CREATE INDEX sessions_by_age ON sessions (workspace, created_at, id);
-CREATE INDEX sessions_by_status ON sessions (status);
+CREATE INDEX sessions_at_work ON sessions (status) WHERE status IN ('running', 'rescheduling');
 CREATE INDEX sessions_by_agent ON sessions (agent, created_at, id);
-CREATE INDEX sessions_by_holder ON sessions (holder);
+CREATE INDEX sessions_held ON sessions (holder) WHERE holder IS NOT NULL;
 
 -- The part of a session's fold that is large and seldom changes, apart from the row that
 -- every append rewrites.
@@ -101,7 +101,8 @@ CREATE TABLE session_blobs (
     PRIMARY KEY (session, hash)
 );
 
--- What each recent POST has answered, so that a client's own retry does not do it twice.
+-- What each recent POST has answered, so that a client's own retry does not do it twice. Ids
+-- begin with the time, so that they sort by age.
 CREATE TABLE answers (
     id TEXT PRIMARY KEY,
     fingerprint TEXT NOT NULL,
@@ -113,4 +114,3 @@ CREATE TABLE answers (
 );
 CREATE INDEX answers_by_fingerprint ON answers (fingerprint, at);
 CREATE INDEX answers_by_key ON answers (idempotency_key) WHERE idempotency_key IS NOT NULL;
-CREATE INDEX answers_by_age ON answers (at);

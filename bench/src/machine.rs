@@ -32,9 +32,14 @@ pub(crate) fn file_system(folder: &Path) -> String {
 /// Processor seconds that a process has used, all threads together.
 pub(crate) fn processor_seconds(pid: u32) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The name in parentheses may hold spaces; user and system time are fields 14 and 15.
+    // User and system time are the fields 14 and 15.
+    sum_of_ticks(&stat, 11, 2)
+}
+
+/// Sums numbers behind the name in parentheses, which may hold spaces and is field 2.
+fn sum_of_ticks(stat: &str, skip: usize, take: usize) -> f64 {
     let behind_name = stat.rsplit(") ").next().unwrap_or_default();
-    let ticks = behind_name.split(' ').skip(11).take(2);
+    let ticks = behind_name.split(' ').skip(skip).take(take);
     ticks.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / TICKS
 }
 
@@ -95,5 +100,36 @@ impl Load {
             server: (processor_seconds(self.server) - self.before.0) / passed,
             bench: (processor_seconds(std::process::id()) - self.before.1) / passed,
         }
+    }
+}
+
+/// Counts what all other processes of the machine do meanwhile: figures are of use only when
+/// they do next to nothing.
+pub(crate) struct Others {
+    began: Instant,
+    before: f64,
+}
+
+impl Others {
+    /// Begins to count.
+    pub(crate) fn start() -> Self {
+        Self { began: Instant::now(), before: Self::seconds() }
+    }
+
+    /// How many cores others have kept busy. Processes that this one has started count as its
+    /// own once they have ended.
+    pub(crate) fn cores(&self) -> f64 {
+        (Self::seconds() - self.before) / self.began.elapsed().as_secs_f64()
+    }
+
+    fn seconds() -> f64 {
+        let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+        let all = stat.lines().next().unwrap_or_default().trim_start_matches("cpu ").trim_start();
+        let ticks: Vec<f64> = all.split(' ').filter_map(|ticks| ticks.parse().ok()).collect();
+        // user nice system idle iowait irq softirq steal; guests are in user already.
+        let busy: f64 =
+            ticks.iter().take(8).sum::<f64>() - ticks.iter().skip(3).take(2).sum::<f64>();
+        let own = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        busy / TICKS - sum_of_ticks(&own, 11, 4)
     }
 }

@@ -30,6 +30,7 @@ use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
+    machine::Others,
     measure::Report,
     setup::{Flags, Setup},
 };
@@ -130,7 +131,9 @@ fn run_all(bench: Bench, setup: &Setup) -> Outcome<()> {
             std::thread::sleep(Duration::from_secs(1));
         }
         let machine = machine::describe(&setup.folder);
-        let report = run(setup)?;
+        let others = Others::start();
+        let mut report = run(setup)?;
+        report.fact("other processes meanwhile", others.cores(), "cores", "");
         match setup.json {
             true => println!("{}", report.to_json(&machine)),
             false => println!("{}", report.to_table(&machine)),

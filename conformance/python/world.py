@@ -79,7 +79,7 @@ class Program:
         for raw in self.process.stdout:
             line = raw.decode("utf-8", "replace")
             self._lines.append(line.rstrip())
-            found = re.search(r"listen(?:ing|s) on (http://[0-9.:]+)", line)
+            found = re.search(r"listening on (http://[0-9.:]+)", line)
             if found and self._url is None:
                 self._url = found[1]
                 self._said.set()

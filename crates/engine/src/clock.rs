@@ -1,6 +1,9 @@
 //! Time and chance, handed in from outside so that a simulation can replace them.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
+};
 
 use posthouse_protocol::Micros;
 
@@ -43,10 +46,19 @@ impl Chance {
     /// The system's randomness.
     #[must_use]
     pub fn system() -> Self {
-        Self::new(|| {
+        // Asking the kernel costs as much for many bytes as for few.
+        let store = Mutex::new((Vec::new(), [0; 1024]));
+        Self::new(move || {
+            let mut guard = store.lock().unwrap_or_else(PoisonError::into_inner);
+            let (offsets, pool): &mut (Vec<usize>, [u8; 1024]) = &mut guard;
+            if offsets.is_empty() {
+                // A system without randomness can't even start; ids stay unique by their time.
+                let _ = getrandom::fill(pool);
+                offsets.extend((0..pool.len()).step_by(16));
+            }
+            let start = offsets.pop().unwrap_or_default();
             let mut bytes = [0; 16];
-            // A system without randomness can't even start; ids stay unique by their time.
-            let _ = getrandom::fill(&mut bytes);
+            bytes.copy_from_slice(&pool[start..start + 16]);
             bytes
         })
     }

@@ -7,10 +7,13 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use posthouse_model::{Resolved, Usage};
-use posthouse_protocol::{agent::Speed, event::kind as wire};
+use posthouse_protocol::{
+    agent::{SessionAgent, Speed},
+    event::kind as wire,
+};
 use posthouse_store::{
     Appended, Crash, Draft, Record, WorkError,
-    log::{Range, Work},
+    log::{Handed, Range, Work},
     record::hex,
 };
 use sha2::{Digest as _, Sha256};
@@ -62,9 +65,18 @@ pub(crate) async fn drive(
     core: &Arc<Core>,
     session: &Arc<str>,
     poked: &Notify,
+    handed: Option<Box<Handed>>,
 ) -> Result<(), Stopped> {
     core.faults().point("wake.before_claim")?;
-    let Some(row) = core.log.claim(session, &core.boot).await? else { return Err(Stopped::Stale) };
+    // The append that has woken the session may have taken its lease, too.
+    let ours = |handed: &Handed| handed.row.holder.as_deref() == Some(&*core.boot);
+    let (row, records) = match handed.filter(|handed| ours(handed)) {
+        Some(handed) => (handed.row, handed.records),
+        None => {
+            let claimed = core.log.claim(session, &core.boot).await?;
+            (claimed.ok_or(Stopped::Stale)?, Arc::from([]))
+        }
+    };
     core.faults().point("wake.after_claim")?;
     let (tower, landings) = mpsc::unbounded_channel();
     let state = match core.cache.take(session) {
@@ -85,6 +97,9 @@ pub(crate) async fn drive(
         tower,
         landings,
     };
+    if records.first().is_some_and(|first| first.seq == drive.state.head + 1) {
+        drive.fold(&records)?;
+    }
     drive.catch_up(row.head)?;
     let result = drive.run(poked).await;
     if result.is_ok() {
@@ -120,8 +135,8 @@ struct Drive<'a> {
     fence: i64,
     state: State,
     flights: HashMap<Effect, Flight>,
-    /// The hash of system prompt and tools whose text this drive has kept.
-    prefix: Option<String>,
+    /// The agent whose system prompt and tools this drive has kept, and their hash.
+    prefix: Option<(Arc<SessionAgent>, String)>,
     tower: flight::Tower,
     landings: mpsc::UnboundedReceiver<Landing>,
 }
@@ -297,6 +312,11 @@ impl Drive<'_> {
 
     /// The hash of what all requests of this session begin with, and its text if it is new.
     fn prefix(&mut self, request: &posthouse_model::Request) -> (String, Vec<(String, Arc<str>)>) {
+        if let Some((agent, hash)) = &self.prefix
+            && Arc::ptr_eq(agent, &self.state.agent)
+        {
+            return (hash.clone(), Vec::new());
+        }
         let tools: Vec<_> = request
             .tools
             .iter()
@@ -310,10 +330,7 @@ impl Drive<'_> {
             .collect();
         let text = serde_json::json!({ "system": request.system, "tools": tools }).to_string();
         let hash = hex(&Sha256::digest(&text));
-        if self.prefix.as_ref() == Some(&hash) {
-            return (hash, Vec::new());
-        }
-        self.prefix = Some(hash.clone());
+        self.prefix = Some((Arc::clone(&self.state.agent), hash.clone()));
         (hash.clone(), vec![(hash, text.into())])
     }
 

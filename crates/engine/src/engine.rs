@@ -5,13 +5,15 @@
 
 use std::{
     collections::HashMap,
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use posthouse_model::Providers;
 use posthouse_protocol::id::IdKind;
-use posthouse_store::{Error, Faults, Log};
+use posthouse_store::{Error, Faults, Log, log::Handed};
 use tokio::{sync::Notify, task::AbortHandle};
 
 use crate::{
@@ -22,11 +24,11 @@ use crate::{
     tools::Hands,
 };
 
-/// The statuses of sessions that somebody has to work on.
-const WORKING: &[&str] = &["running", "rescheduling"];
-
-/// How long a drive waits before it tries a store again that has failed.
-const STORE_PAUSE: Duration = Duration::from_secs(1);
+/// How long a drive that has failed waits before it tries again.
+const PAUSE: Duration = Duration::from_secs(1);
+/// How often in a row it tries. After that the session waits for its next input or the next
+/// start.
+const MOST_FAILURES: u32 = 30;
 
 /// Everything that an engine is made of.
 pub struct Parts {
@@ -149,7 +151,7 @@ impl Engine {
     /// # Errors
     /// [`Error`] when the store fails.
     pub async fn take_over(&self) -> Result<usize, Error> {
-        let sessions = self.core.log.take_over(WORKING).await?;
+        let sessions = self.core.log.take_over().await?;
         for session in &sessions {
             self.wake(session);
         }
@@ -159,6 +161,11 @@ impl Engine {
     /// Sees to it that a session is worked on, now and by one drive. Cheap, and never wrong to
     /// call once too often.
     pub fn wake(&self, session: &str) {
+        self.wake_with(session, None);
+    }
+
+    /// Like [`Self::wake`], with the append that has woken it, which need not be read then.
+    pub fn wake_with(&self, session: &str, handed: Option<Box<Handed>>) {
         if self.core.idle {
             return;
         }
@@ -171,7 +178,7 @@ impl Engine {
         let session: Arc<str> = session.into();
         let poked = Arc::new(Notify::new());
         let core = Arc::clone(&self.core);
-        let work = work_on(core, Arc::clone(&session), Arc::clone(&poked));
+        let work = work_on(core, Arc::clone(&session), Arc::clone(&poked), handed);
         #[expect(
             clippy::disallowed_methods,
             reason = "ends when the session is at rest; `stop` waits for it and aborts it"
@@ -223,34 +230,54 @@ impl Engine {
 }
 
 /// Drives a session until it is at rest and nothing more has come.
-async fn work_on(core: Arc<Core>, session: Arc<str>, poked: Arc<Notify>) {
+async fn work_on(
+    core: Arc<Core>,
+    session: Arc<str>,
+    poked: Arc<Notify>,
+    mut handed: Option<Box<Handed>>,
+) {
+    let mut failures = 0;
     loop {
-        let result = drive::drive(&core, &session, &poked).await;
-        match &result {
-            Ok(()) => {}
-            Err(Stopped::Stale) => tracing::debug!(%session, "another harness holds the session"),
-            Err(Stopped::Crash(_)) => {}
-            Err(Stopped::Log(reason)) => {
+        let drive = drive::drive(&core, &session, &poked, handed.take());
+        // A panic is a fault of ours; it must not leave the session in nobody's hands.
+        let result = AssertUnwindSafe(drive).catch_unwind().await;
+        let failed = match result {
+            Ok(Ok(()) | Err(Stopped::Stale)) => false,
+            Ok(Err(Stopped::Crash(_))) => {
+                core.drives().remove(&session);
+                core.ended.notify_waiters();
+                return;
+            }
+            Ok(Err(Stopped::Log(reason))) => {
                 tracing::error!(%session, reason, "the log can't be continued");
                 if let Err(error) = drive::give_up(&core, &session).await {
                     tracing::error!(%session, %error, "the session was not ended");
                 }
+                false
             }
-            Err(Stopped::Store(error)) => tracing::error!(%session, %error, "the store failed"),
-        }
-        if matches!(result, Err(Stopped::Store(_))) {
-            tokio::time::sleep(STORE_PAUSE).await;
-        }
-        let mut drives = core.drives();
-        let again = match drives.get_mut(&session) {
-            Some(driven) => std::mem::take(&mut driven.again),
-            None => false,
+            Ok(Err(Stopped::Store(error))) => {
+                tracing::error!(%session, %error, "the store failed");
+                true
+            }
+            Err(_) => {
+                tracing::error!(%session, "the harness has panicked");
+                true
+            }
         };
-        let again = again || matches!(result, Err(Stopped::Store(_)));
-        if !again || matches!(result, Err(Stopped::Crash(_))) {
-            drives.remove(&session);
-            core.ended.notify_waiters();
-            return;
+        failures = if failed { failures + 1 } else { 0 };
+        if failed && failures < MOST_FAILURES {
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        }
+        // Looking and leaving are one, so that no wake falls in between.
+        let mut drives = core.drives();
+        match drives.get_mut(&session) {
+            Some(driven) if driven.again => driven.again = false,
+            _ => {
+                drives.remove(&session);
+                core.ended.notify_waiters();
+                return;
+            }
         }
     }
 }

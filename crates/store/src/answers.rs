@@ -166,7 +166,7 @@ pub fn keep(connection: &Connection, post: &Post, answer: &str) -> Result<String
     let mut random = [0; 16];
     getrandom::fill(&mut random)
         .map_err(|error| Error::Damaged(format!("no random numbers: {error}")))?;
-    let id = format!("answer_{}", hex(&random));
+    let id = format!("{}{}", id_at(post.at.0), hex(&random[..8]));
     connection
         .prepare_cached(
             "INSERT INTO answers (id, fingerprint, idempotency_key, at, boot, matched, answer) \
@@ -191,10 +191,15 @@ pub fn keep(connection: &Connection, post: &Post, answer: &str) -> Result<String
 pub fn prune(connection: &Connection, now: Micros) -> Result<usize, Error> {
     let rows = connection
         .prepare_cached(
-            "DELETE FROM answers WHERE at < $1 OR (at < $2 AND idempotency_key IS NULL)",
+            "DELETE FROM answers WHERE id < $1 OR (id < $2 AND idempotency_key IS NULL)",
         )?
-        .execute(params![now.0 - KEY_LIFE, now.0 - RETRY_LIFE])?;
+        .execute(params![id_at(now.0 - KEY_LIFE), id_at(now.0 - RETRY_LIFE)])?;
     Ok(rows)
+}
+
+/// How the ids of answers of that time begin; sorts as time does.
+fn id_at(at: i64) -> String {
+    format!("{:016x}", at.max(0))
 }
 
 #[cfg(test)]

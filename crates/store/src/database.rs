@@ -14,7 +14,7 @@ use std::{
     thread::JoinHandle,
 };
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
 use tokio::sync::oneshot;
 
 use crate::{Error, Faults};
@@ -80,6 +80,9 @@ impl Database {
             .map_err(|source| Error::Folder { path: folder.clone(), source })?;
         let lock = lock(&folder)?;
         let file = folder.join("posthouse.db");
+        // Whoever may look into the folder still may not read what is in it. SQLite gives its
+        // other files the mode of this one.
+        private_file(&file).map_err(|source| Error::Folder { path: file.clone(), source })?;
         let connection = connect(&file, false)?;
         let synchronous = match durability {
             Durability::Disk => "FULL",
@@ -211,7 +214,8 @@ impl Database {
             .unwrap_or_else(|_| Err(E::from(Error::Closed)))
     }
 
-    /// Writes what is queued, then closes and gives the folder free. Later writes fail with
+    /// Writes what is queued, moves all of it into the one file, then closes and gives the folder
+    /// free. Later writes fail with
     /// [`Error::Closed`].
     pub fn close(&self) {
         drop(self.inner.queue.lock().unwrap_or_else(PoisonError::into_inner).take());
@@ -220,6 +224,7 @@ impl Database {
             // A committer that panicked has said so itself.
             let _ = committer.join();
         }
+        self.inner.readers.lock().unwrap_or_else(PoisonError::into_inner).clear();
         drop(self.inner.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }
@@ -259,6 +264,11 @@ fn commit_forever(connection: &Connection, queue: &Receiver<Job>, faults: &Fault
             tell(outcome.clone());
         }
     }
+    // Whoever copies the file of a stopped server has everything. A reader that is still open
+    // keeps the rest in the write-ahead log, where the next start finds it.
+    if let Err(error) = connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)") {
+        tracing::warn!(%error, "the write-ahead log was not emptied");
+    }
 }
 
 /// Runs a group in one transaction; a job that fails takes only its own writes with it.
@@ -270,14 +280,26 @@ fn commit(
 ) -> Result<(), Error> {
     let run = |statement: &str| connection.prepare_cached(statement)?.execute([]).map(drop);
     run("BEGIN IMMEDIATE")?;
+    // A savepoint copies each page that is changed: one job alone has the transaction itself.
+    let alone = jobs.len() == 1;
     for job in jobs {
-        run("SAVEPOINT job")?;
-        let (keep, tell) = job(connection);
-        if !keep {
-            run("ROLLBACK TO job")?;
+        if !alone {
+            run("SAVEPOINT job")?;
         }
-        run("RELEASE job")?;
+        let (keep, tell) = job(connection);
         done.push(tell);
+        match (keep, alone) {
+            (true, true) => {}
+            (false, true) => {
+                run("ROLLBACK")?;
+                return Ok(());
+            }
+            (false, false) => {
+                run("ROLLBACK TO job")?;
+                run("RELEASE job")?;
+            }
+            (true, false) => run("RELEASE job")?,
+        }
     }
     faults.point("append.before_commit")?;
     run("COMMIT")?;
@@ -305,6 +327,9 @@ fn connect(file: &Path, read_only: bool) -> Result<Connection, Error> {
     connection.set_prepared_statement_cache_capacity(PREPARED);
     connection.busy_timeout(std::time::Duration::from_secs(10))?;
     connection.pragma_update(None, "cache_size", if read_only { -2_000 } else { -8_000 })?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    // Plans must not depend on bound values: a bound LIMIT would be planned anew at each call.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     if !read_only {
         connection.pragma_update(None, "wal_autocheckpoint", 4_000)?;
         connection.pragma_update(None, "foreign_keys", false)?;
@@ -333,12 +358,16 @@ fn make_private_folder(folder: &Path) -> std::io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
+fn private_file(path: &Path) -> std::io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    File::options().create(true).truncate(false).write(true).mode(0o600).open(path)
+}
+
 /// Takes the folder for this process. The lock ends with the process, however it ends.
 fn lock(folder: &Path) -> Result<File, Error> {
     let path = folder.join("lock");
     let fail = |source| Error::Folder { path: folder.to_owned(), source };
-    let file =
-        File::options().create(true).truncate(false).write(true).open(&path).map_err(fail)?;
+    let file = private_file(&path).map_err(fail)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => Err(Error::Locked { path: folder.to_owned() }),

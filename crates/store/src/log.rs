@@ -24,8 +24,8 @@ use statements::{
     read_row, repeated, row_of, verify,
 };
 pub use terms::{
-    Answered, Appended, Fold, Folded, Glance, Input, InputError, NewSession, Range, SessionFilter,
-    SessionRow, Stamp, Work, WorkError,
+    Answered, Appended, Fold, Folded, Glance, Handed, Input, InputError, NewSession, Range,
+    SessionFilter, SessionRow, Stamp, Work, WorkError,
 };
 
 /// The logs of all sessions in one database. Clones share it.
@@ -122,12 +122,11 @@ impl Log {
         let id: Arc<str> = session.into();
         let watched = Arc::clone(&id);
         let told = self.hub.clone();
-        let result = self
-            .database
+        self.database
             .write_then(
                 move |connection| {
                     if let Some(answered) = repeated(connection, post.as_ref())? {
-                        return Ok((answered, Arc::from([])));
+                        return Ok(answered);
                     }
                     let mut row = row_of(connection, &id)?.ok_or(InputError::Missing)?;
                     let stamp = row.stamp(now);
@@ -145,16 +144,18 @@ impl Log {
                         row.input_head = row.head;
                         advance(connection, &*fold, &mut row, &records, hub.is_watched(&id))?;
                     }
-                    Ok((keep_answer(connection, post.as_ref(), answer)?, records))
+                    let mut answered = keep_answer(connection, post.as_ref(), answer)?;
+                    answered.appended =
+                        (!records.is_empty()).then(|| Box::new(Handed { row, records }));
+                    Ok(answered)
                 },
-                move |(_, records): &(Answered, Arc<[Record]>)| {
-                    if !records.is_empty() {
-                        told.tell(&watched, || Tick::Records(Arc::clone(records)));
+                move |answered: &Answered| {
+                    if let Some(appended) = &answered.appended {
+                        told.tell(&watched, || Tick::Records(Arc::clone(&appended.records)));
                     }
                 },
             )
-            .await;
-        result.map(|(answered, _)| answered)
+            .await
     }
 
     /// Appends what a harness has done under its lease.
@@ -254,11 +255,11 @@ impl Log {
     }
 
     /// Ends every lease in this database: whoever held one is dead, because the folder's lock
-    /// is ours. Returns the sessions that were at work, by the statuses given.
+    /// is ours. Returns the sessions that were at work.
     ///
     /// # Errors
     /// [`Error`] when the store fails.
-    pub async fn take_over(&self, working: &'static [&'static str]) -> Result<Vec<String>, Error> {
+    pub async fn take_over(&self) -> Result<Vec<String>, Error> {
         self.database
             .write(move |connection| {
                 connection.execute(
@@ -266,16 +267,12 @@ impl Log {
                      WHERE holder IS NOT NULL",
                     [],
                 )?;
-                let mut sessions = Vec::new();
-                for status in working {
-                    let mut select = connection.prepare_cached(
-                        "SELECT id FROM sessions WHERE status = $1 ORDER BY number",
-                    )?;
-                    for id in select.query_map([status], |row| row.get(0))? {
-                        sessions.push(id?);
-                    }
-                }
-                Ok(sessions)
+                // The same words as in the index of sessions at work.
+                let mut select = connection.prepare(
+                    "SELECT id FROM sessions WHERE status IN ('running', 'rescheduling')",
+                )?;
+                let sessions = select.query_map([], |row| row.get(0))?;
+                Ok(sessions.collect::<Result<_, _>>()?)
             })
             .await
     }

@@ -18,6 +18,7 @@ use posthouse_engine::{
 use posthouse_protocol::{
     ApiError, ErrorKind,
     event::{self, ClientEvent, kind as wire},
+    id::IdKind,
     page::{Cursor, Order, Page, Position},
     query::{Query, TimeRange},
 };
@@ -41,16 +42,29 @@ const MOST: usize = 1000;
 pub async fn send(call: Call) -> Result<Answer, Refusal> {
     call.no_query()?;
     let events = ClientEvent::parse_batch(call.body())?;
-    let row = session_routes::find_row(&call)?;
-    if events.iter().any(|event| matches!(event, ClientEvent::System { .. })) {
-        check_system_messages(&call, &row)?;
-    }
-    let known = known_answers(&call, &row, &events).await?;
+    let session = call.id(0, IdKind::Session)?.to_owned();
+    // Messages and interrupts, by far the most, need no look at the session in advance.
+    let plain = |event: &ClientEvent| {
+        matches!(event, ClientEvent::Message { .. } | ClientEvent::Interrupt { .. })
+    };
+    let known = if events.iter().all(plain) {
+        Known::new()
+    } else {
+        let row = session_routes::find_row(&call)?;
+        if events.iter().any(|event| matches!(event, ClientEvent::System { .. })) {
+            check_system_messages(&call, &row)?;
+        }
+        known_answers(&call, &row, &events).await?
+    };
+    let workspace = Arc::clone(&call.principal.workspace);
     let engine = call.app.engine.clone();
     let (at, chance, boot) = (call.at, engine.chance().clone(), engine.boot().to_string());
     let woken = Arc::new(AtomicBool::new(false));
     let wakes = Arc::clone(&woken);
-    let appended = engine.log().append_input(&row.id, at, Some(call.post()?), move |glance| {
+    let appended = engine.log().append_input(&session, at, Some(call.post()?), move |glance| {
+        if *glance.row.workspace != *workspace {
+            return Err(session_routes::missing().into());
+        }
         let summary = sessions::read_summary(&glance.row.fold)?;
         let mut random = || chance.bytes();
         let scribe = Scribe { now: at, random: &mut random };
@@ -62,9 +76,9 @@ pub async fn send(call: Call) -> Result<Answer, Refusal> {
             claim: accepted.wakes.then_some(boot),
         })
     });
-    let answered = appended.await.map_err(session_routes::refused)?;
+    let mut answered = appended.await.map_err(session_routes::refused)?;
     if woken.load(Ordering::Relaxed) {
-        engine.wake(&row.id);
+        engine.wake_with(&session, answered.appended.take());
     }
     Ok(call.answer(answered))
 }

@@ -127,7 +127,7 @@ pub async fn update(call: Call) -> Result<Answer, Refusal> {
     fields.finish()?;
     let (at, chance) = (call.at, call.app.engine.chance().clone());
     let log = call.app.engine.log();
-    let appended = log.append_input(&row.id, at, None, move |glance| {
+    let appended = log.append_input(&row.id, at, Some(call.post()?), move |glance| {
         let summary = sessions::read_summary(&glance.row.fold)?;
         let before = sessions::read_document(&glance.document()?)?;
         let after = change.apply(&before, &summary)?;
@@ -249,7 +249,8 @@ pub async fn archive(call: Call) -> Result<Answer, Refusal> {
     let (row, _) = find(&call)?;
     call.fields()?.finish()?;
     let (at, chance) = (call.at, call.app.engine.chance().clone());
-    let appended = call.app.engine.log().append_input(&row.id, at, None, move |glance| {
+    let post = Some(call.post()?);
+    let appended = call.app.engine.log().append_input(&row.id, at, post, move |glance| {
         let summary = sessions::read_summary(&glance.row.fold)?;
         let drafts = match summary.status {
             Status::Terminated => Vec::new(),
@@ -337,7 +338,8 @@ pub(super) fn refused(error: InputError<Refusal>) -> Refusal {
     }
 }
 
-fn missing() -> ApiError {
+/// A session that is not there, or not the caller's.
+pub(super) fn missing() -> ApiError {
     ApiError::not_found("Session not found.")
 }
 

@@ -14,7 +14,7 @@ use axum::{
     http::{HeaderValue, header},
     response::{IntoResponse, Response},
 };
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::stream;
 use posthouse_engine::{
     sessions,
@@ -190,9 +190,9 @@ impl Follower {
     /// The next bytes, or nothing when the stream is over.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
-            if let Some(frame) = self.frames.pop_front() {
+            if let Some(frames) = self.ready() {
                 self.ping_at = Instant::now() + PING_EVERY;
-                return Some(frame);
+                return Some(frames);
             }
             match self.state {
                 FollowerState::Over => return None,
@@ -218,6 +218,18 @@ impl Follower {
                 }
             }
         }
+    }
+
+    /// All frames that are ready, as one piece: each piece is a write to the socket.
+    fn ready(&mut self) -> Option<Bytes> {
+        if self.frames.len() <= 1 {
+            return self.frames.pop_front();
+        }
+        let mut joined = BytesMut::with_capacity(self.frames.iter().map(Bytes::len).sum());
+        for frame in self.frames.drain(..) {
+            joined.extend_from_slice(&frame);
+        }
+        Some(joined.freeze())
     }
 
     /// Reads the next part of the log.

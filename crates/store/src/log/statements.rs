@@ -21,7 +21,7 @@ pub(super) fn repeated(
 ) -> Result<Option<Answered>, Error> {
     let Some(post) = post else { return Ok(None) };
     let kept = answers::find_kept(connection, post)?;
-    Ok(kept.map(|kept| Answered { answer: kept.answer, id: Some(kept.id) }))
+    Ok(kept.map(|kept| Answered { answer: kept.answer, id: Some(kept.id), appended: None }))
 }
 
 pub(super) fn keep_answer(
@@ -30,7 +30,7 @@ pub(super) fn keep_answer(
     answer: String,
 ) -> Result<Answered, Error> {
     let id = post.map(|post| answers::keep(connection, post, &answer)).transpose()?;
-    Ok(Answered { answer, id })
+    Ok(Answered { answer, id, appended: None })
 }
 
 pub(super) fn insert(
@@ -191,23 +191,22 @@ pub(super) fn read(
     number: i64,
     range: &Range,
 ) -> Result<Vec<Record>, Error> {
-    let mut sql = String::from(
-        "SELECT seq, at, fence, kind, thread, payload FROM records \
-         WHERE session = ? AND seq > ? AND seq < ?",
+    let mut select = Select::new(
+        "SELECT seq, at, fence, kind, thread, payload FROM records WHERE session = ",
+        number,
     );
-    let mut values: Vec<Value> = vec![number.into(), range.after.into(), range.before.into()];
-    for (time, comparison) in [(range.times.0, ">="), (range.times.1, "<=")] {
-        if let Some(time) = time {
-            sql.push_str(&format!(" AND at {comparison} ?"));
-            values.push(time.0.into());
-        }
+    select.and("seq >", range.after);
+    select.and("seq <", range.before);
+    if let Some(first) = range.times.0 {
+        select.and("at >=", first.0);
     }
-    push_choices(&mut sql, &mut values, "kind", &range.kinds);
-    sql.push_str(if range.newest_first { " ORDER BY seq DESC" } else { " ORDER BY seq" });
-    sql.push_str(" LIMIT ?");
-    values.push(i64::try_from(range.limit).unwrap_or(i64::MAX).into());
-    let mut select = connection.prepare_cached(&sql)?;
-    let rows = select.query_map(params_from_iter(values), |row| {
+    if let Some(last) = range.times.1 {
+        select.and("at <=", last.0);
+    }
+    select.and_one_of("kind", &range.kinds);
+    let order = if range.newest_first { "seq DESC" } else { "seq" };
+    select.end(order, range.limit);
+    select.run(connection, |row| {
         Ok(Record {
             seq: row.get(0)?,
             at: Micros(row.get(1)?),
@@ -216,60 +215,99 @@ pub(super) fn read(
             thread: row.get(4)?,
             payload: row.get(5)?,
         })
-    })?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    })
 }
 
 pub(super) fn list(
     connection: &Connection,
     filter: &SessionFilter,
 ) -> Result<Vec<(SessionRow, String)>, Error> {
-    let mut sql = format!(
+    let start = format!(
         "SELECT {ROW}, (SELECT body FROM session_documents WHERE session = number) \
-         FROM sessions WHERE workspace = ?"
+         FROM sessions WHERE workspace = "
     );
-    let mut values: Vec<Value> = vec![filter.workspace.clone().into()];
+    let mut select = Select::new(start, filter.workspace.clone());
     if let Some(agent) = &filter.agent {
-        sql.push_str(" AND agent = ?");
-        values.push(agent.clone().into());
+        select.and("agent =", agent.clone());
         if let Some(version) = filter.agent_version {
-            sql.push_str(" AND agent_version = ?");
-            values.push(version.into());
+            select.and("agent_version =", version);
         }
     }
-    push_choices(&mut sql, &mut values, "status", &filter.statuses);
+    select.and_one_of("status", &filter.statuses);
     if !filter.archived {
-        sql.push_str(" AND archived_at IS NULL");
+        select.sql.push_str(" AND archived_at IS NULL");
     }
-    for (time, comparison) in [(filter.times.0, ">="), (filter.times.1, "<=")] {
-        if let Some(time) = time {
-            sql.push_str(&format!(" AND created_at {comparison} ?"));
-            values.push(time.0.into());
-        }
+    if let Some(first) = filter.times.0 {
+        select.and("created_at >=", first.0);
     }
-    let (comparison, direction) = if filter.oldest_first { (">", "") } else { ("<", " DESC") };
+    if let Some(last) = filter.times.1 {
+        select.and("created_at <=", last.0);
+    }
+    let (comparison, order) = match filter.oldest_first {
+        true => (">", "created_at, id"),
+        false => ("<", "created_at DESC, id DESC"),
+    };
     if let Some((at, id)) = &filter.after {
-        sql.push_str(&format!(" AND (created_at, id) {comparison} (?, ?)"));
-        values.extend([at.0.into(), id.clone().into()]);
+        select.sql.push_str(&format!(" AND (created_at, id) {comparison} ("));
+        select.bind(at.0);
+        select.sql.push_str(", ");
+        select.bind(id.clone());
+        select.sql.push(')');
     }
-    sql.push_str(&format!(" ORDER BY created_at{direction}, id{direction} LIMIT ?"));
-    values.push(i64::try_from(filter.limit).unwrap_or(i64::MAX).into());
-    let mut select = connection.prepare_cached(&sql)?;
-    let rows =
-        select.query_map(params_from_iter(values), |row| Ok((read_row(row)?, row.get(17)?)))?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    select.end(order, filter.limit);
+    select.run(connection, |row| Ok((read_row(row)?, row.get(17)?)))
 }
 
-pub(super) fn push_choices(
-    sql: &mut String,
-    values: &mut Vec<Value>,
-    column: &str,
-    choices: &[String],
-) {
-    if !choices.is_empty() {
-        let marks = vec!["?"; choices.len()].join(", ");
-        sql.push_str(&format!(" AND {column} IN ({marks})"));
-        values.extend(choices.iter().cloned().map(Value::from));
+/// A query whose conditions depend on what is asked for.
+struct Select {
+    sql: String,
+    values: Vec<Value>,
+}
+
+impl Select {
+    /// A query that ends with a comparison to `value`.
+    fn new(sql: impl Into<String>, value: impl Into<Value>) -> Self {
+        let mut select = Self { sql: sql.into(), values: Vec::new() };
+        select.bind(value);
+        select
+    }
+
+    /// Appends a parameter.
+    fn bind(&mut self, value: impl Into<Value>) {
+        self.values.push(value.into());
+        self.sql.push_str(&format!("${}", self.values.len()));
+    }
+
+    fn and(&mut self, comparison: &str, value: impl Into<Value>) {
+        self.sql.push_str(&format!(" AND {comparison} "));
+        self.bind(value);
+    }
+
+    /// Any value will do when there are no choices.
+    fn and_one_of(&mut self, column: &str, choices: &[String]) {
+        for (index, choice) in choices.iter().enumerate() {
+            let before = if index == 0 { format!(" AND {column} IN (") } else { ", ".to_owned() };
+            self.sql.push_str(&before);
+            self.bind(choice.clone());
+        }
+        if !choices.is_empty() {
+            self.sql.push(')');
+        }
+    }
+
+    fn end(&mut self, order: &str, limit: usize) {
+        self.sql.push_str(&format!(" ORDER BY {order} LIMIT "));
+        self.bind(i64::try_from(limit).unwrap_or(i64::MAX));
+    }
+
+    fn run<T>(
+        self,
+        connection: &Connection,
+        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>, Error> {
+        let mut select = connection.prepare_cached(&self.sql)?;
+        let rows = select.query_map(params_from_iter(self.values), read)?;
+        Ok(rows.collect::<Result<_, _>>()?)
     }
 }
 

@@ -141,6 +141,17 @@ pub struct Answered {
     pub answer: String,
     /// The answer's id, for telling when it was written out whole; `None` when it is not kept.
     pub id: Option<String>,
+    /// What was appended, for whoever goes on with it; `None` when nothing was.
+    pub appended: Option<Box<Handed>>,
+}
+
+/// A session as an append has left it.
+#[derive(Debug, Clone)]
+pub struct Handed {
+    /// The row behind the append.
+    pub row: SessionRow,
+    /// The records of the append.
+    pub records: Arc<[Record]>,
 }
 
 /// Why an input was not appended.

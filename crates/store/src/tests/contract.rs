@@ -174,7 +174,7 @@ async fn one_writer() {
     let again = bench.log.claim("s", "boot_a").await.unwrap().unwrap();
     assert_eq!(again.fence, first.fence, "a lease that is held is not raised");
 
-    bench.log.take_over(&["running"]).await.unwrap();
+    bench.log.take_over().await.unwrap();
     let stale = bench.work("s", first.fence, work(vec![draft("a", "{}")])).await;
     assert!(matches!(stale, Err(WorkError::Stale)), "{stale:?}");
     let second = bench.log.claim("s", "boot_b").await.unwrap().unwrap();
