@@ -129,6 +129,7 @@ impl Log {
                         return Ok(answered);
                     }
                     let mut row = row_of(connection, &id)?.ok_or(InputError::Missing)?;
+                    let before = row.standing();
                     let stamp = row.stamp(now);
                     let glance = Glance { row: &row, stamp, connection };
                     let Input { drafts, answer, claim } =
@@ -142,7 +143,8 @@ impl Log {
                             row.fence += 1;
                         }
                         row.input_head = row.head;
-                        advance(connection, &*fold, &mut row, &records, hub.is_watched(&id))?;
+                        let watched = hub.is_watched(&id);
+                        advance(connection, &*fold, &mut row, &before, &records, watched)?;
                     }
                     let mut answered = keep_answer(connection, post.as_ref(), answer)?;
                     answered.appended =
@@ -178,6 +180,7 @@ impl Log {
             .write_then(
                 move |connection| {
                     let mut row = row_of(connection, &id)?.ok_or(WorkError::Stale)?;
+                    let before = row.standing();
                     if row.fence != fence {
                         return Err(WorkError::Stale);
                     }
@@ -199,7 +202,8 @@ impl Log {
                     if work.release {
                         row.holder = None;
                     }
-                    advance(connection, &*fold, &mut row, &records, hub.is_watched(&id))?;
+                    let watched = hub.is_watched(&id);
+                    advance(connection, &*fold, &mut row, &before, &records, watched)?;
                     Ok(Appended { records, after })
                 },
                 move |appended: &Appended| {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use posthouse_protocol::Micros;
 use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter, types::Value};
 
-use super::{Answered, Fold, Range, SessionFilter, SessionRow, Stamp};
+use super::{Answered, Fold, Range, SessionFilter, SessionRow, Stamp, terms::Standing};
 use crate::{
     Draft, Error, Record, Seq,
     answers::{self, Post},
@@ -74,11 +74,12 @@ pub(super) fn insert(
     Ok(records.into())
 }
 
-/// Folds new records into the row and writes it.
+/// Folds new records into the row and writes it. `before` is how the session stood.
 pub(super) fn advance(
     connection: &Connection,
     fold: &Fold,
     row: &mut SessionRow,
+    before: &Standing,
     records: &[Record],
     watched: bool,
 ) -> Result<(), Error> {
@@ -89,16 +90,11 @@ pub(super) fn advance(
     }
     connection
         .prepare_cached(
-            "UPDATE sessions SET archived_at = $1, fence = $2, holder = $3, shown = $4, \
-             status = $5, head = $6, input_head = $7, last_at = $8, chain_hash = $9, fold = $10 \
-             WHERE id = $11",
+            "UPDATE sessions SET shown = $1, head = $2, input_head = $3, last_at = $4, \
+             chain_hash = $5, fold = $6 WHERE id = $7",
         )?
         .execute(params![
-            row.archived_at.map(|at| at.0),
-            row.fence,
-            row.holder,
             row.shown,
-            row.status,
             row.head,
             row.input_head,
             row.last_at.0,
@@ -106,6 +102,21 @@ pub(super) fn advance(
             row.fold,
             row.id,
         ])?;
+    // Indexed columns are written anew even when they stay as they are: most appends leave them.
+    if row.standing() != *before {
+        connection
+            .prepare_cached(
+                "UPDATE sessions SET archived_at = $1, fence = $2, holder = $3, status = $4 \
+                 WHERE id = $5",
+            )?
+            .execute(params![
+                row.archived_at.map(|at| at.0),
+                row.fence,
+                row.holder,
+                row.status,
+                row.id,
+            ])?;
+    }
     match folded.document {
         Some(document) => keep_document(connection, row.number, &document),
         None => Ok(()),

@@ -259,7 +259,25 @@ pub struct SessionFilter {
     pub limit: usize,
 }
 
+/// What of a row changes with few appends.
+#[derive(PartialEq)]
+pub(super) struct Standing {
+    status: String,
+    holder: Option<String>,
+    fence: i64,
+    archived_at: Option<Micros>,
+}
+
 impl SessionRow {
+    pub(super) fn standing(&self) -> Standing {
+        Standing {
+            status: self.status.clone(),
+            holder: self.holder.clone(),
+            fence: self.fence,
+            archived_at: self.archived_at,
+        }
+    }
+
     pub(super) fn stamp(&self, now: Micros) -> Stamp {
         // A clock that was set back must not make a log run backwards.
         Stamp { first: self.head + 1, at: now.max(self.last_at.plus(1)) }
