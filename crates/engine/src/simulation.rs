@@ -4,23 +4,20 @@
 //!
 //! `POSTHOUSE_SEEDS=N` runs N seeds, `POSTHOUSE_SEED=S` the one seed S.
 
+mod world;
+
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use futures_util::stream;
-use posthouse_model::{
-    Block, BlockKind, Body, Catalog, Event, Failure, FailureKind, Item, ModelStream, Provider,
-    Providers, Request, Response, Stop, Usage, View,
-};
+use posthouse_model::{Catalog, Provider, Providers};
 use posthouse_protocol::{
-    ApiError, Fields, Micros,
-    agent::{self, ModelRules},
+    ApiError,
     event::{ClientEvent, kind as wire},
 };
 use posthouse_store::{
@@ -28,9 +25,10 @@ use posthouse_store::{
     log::{Input, NewSession, Range},
 };
 use serde_json::{Value, json, value::to_raw_value};
+use world::{Dice, Scripted, ScriptedHands, World, agent};
 
 use crate::{
-    Chance, Clock, Engine, Hands, Parts, ToolCall, ToolFuture, ToolOutcome,
+    Chance, Clock, Engine, Parts,
     input::{self, Known},
     line::Scribe,
     own::{self, InputTaken, SessionOpened},
@@ -54,7 +52,7 @@ fn nothing_acknowledged_is_lost_or_doubled() {
         None => 0..number("POSTHOUSE_SEEDS").unwrap_or(SEEDS),
     };
     let (began, count) = (Instant::now(), seeds.end - seeds.start);
-    let crashes = AtomicU64::new(0);
+    let (crashes, unknown) = (AtomicU64::new(0), AtomicU64::new(0));
     let next = AtomicU64::new(seeds.start);
     std::thread::scope(|scope| {
         for _ in 0..2 {
@@ -67,7 +65,8 @@ fn nothing_acknowledged_is_lost_or_doubled() {
                         return;
                     }
                     let run = runtime.block_on(simulate(seed));
-                    crashes.fetch_add(run, Ordering::Relaxed);
+                    crashes.fetch_add(run.crashes, Ordering::Relaxed);
+                    unknown.fetch_add(run.unknown, Ordering::Relaxed);
                 }
             });
         }
@@ -76,10 +75,19 @@ fn nothing_acknowledged_is_lost_or_doubled() {
     let rate = count * 60_000 / u64::try_from(took.as_millis()).unwrap().max(1);
     println!("{count} seeds, {crashes} crashes, {rate} seeds a minute");
     assert!(count < 50 || crashes > count / 4, "only {crashes} crashes in {count} seeds");
+    let unknown = unknown.into_inner();
+    assert!(count < 50 || unknown > 0, "no outcome was ever unknown");
 }
 
-/// Lives one session through its crashes; returns how many there were.
-async fn simulate(seed: u64) -> u64 {
+/// What one seed has met.
+struct Met {
+    crashes: u64,
+    /// Calls whose outcome nobody knew.
+    unknown: u64,
+}
+
+/// Lives one session through its crashes.
+async fn simulate(seed: u64) -> Met {
     let folder = tempfile::tempdir_in(scratch()).unwrap();
     let dice = Dice::new(seed);
     let world = Arc::new(World { dice: dice.clone(), ..World::default() });
@@ -98,8 +106,8 @@ async fn simulate(seed: u64) -> u64 {
         engine.log().database().close();
     }
     let log = open(folder.path(), Faults::default()).unwrap();
-    check(&log, &witness, &world, seed).await;
-    lives - 1
+    let unknown = check(&log, &witness, &world, seed).await;
+    Met { crashes: lives - 1, unknown }
 }
 
 fn scratch() -> std::path::PathBuf {
@@ -140,152 +148,6 @@ async fn start(
         boot: format!("life_{life}").into(),
         idle: false,
     })
-}
-
-/// What outlives every crash because it is outside: the model, the tools' own journal.
-#[derive(Default)]
-struct World {
-    dice: Dice,
-    journal: Mutex<HashMap<Arc<str>, ToolOutcome>>,
-    executed: Mutex<HashMap<Arc<str>, u32>>,
-    answers: AtomicU64,
-}
-
-/// A model that answers by dice. It checks each conversation it is sent.
-struct Scripted(Arc<World>);
-
-impl Provider for Scripted {
-    fn name(&self) -> &str {
-        "sim"
-    }
-
-    fn claims(&self, _model: &str) -> bool {
-        true
-    }
-
-    fn render(&self, request: &Request) -> Body {
-        check_conversation(&request.items);
-        Body(format!("{} items", request.items.len()).into())
-    }
-
-    fn stream(&self, _body: Body) -> ModelStream {
-        let answers = self.0.answers.fetch_add(1, Ordering::Relaxed);
-        Box::pin(stream::iter(answer(&self.0.dice, answers)))
-    }
-}
-
-/// Every call is answered right behind its response, and every result answers a call.
-fn check_conversation(items: &[Item]) {
-    let mut open: Vec<String> = Vec::new();
-    for item in items {
-        match item {
-            Item::Assistant { blocks, .. } => {
-                assert!(open.is_empty(), "calls {open:?} have no result");
-                for block in blocks.iter() {
-                    let block: Value = serde_json::from_str(block.get()).unwrap();
-                    if block["type"] == "tool_use" {
-                        open.push(block["id"].as_str().unwrap().to_owned());
-                    }
-                }
-            }
-            Item::ToolResults(results) => {
-                let answered: Vec<_> = results.iter().map(|one| one.call_id.clone()).collect();
-                assert_eq!(answered, open, "results stand in call order, each call has one");
-                open.clear();
-            }
-            Item::User(_) | Item::System(_) => {
-                assert!(open.is_empty(), "input stands between calls {open:?} and their results");
-            }
-        }
-    }
-    assert!(open.is_empty(), "calls {open:?} have no result");
-    assert!(!matches!(items.last(), Some(Item::Assistant { .. }) | None), "nothing to answer");
-}
-
-fn answer(dice: &Dice, count: u64) -> Vec<Event> {
-    // After a while a model that always answers lets every session come to its end.
-    let kind = if count > 25 { 0 } else { dice.below(12) };
-    let text = |text: &str| Block {
-        native: to_raw_value(&json!({ "type": "text", "text": text })).unwrap(),
-        view: View::Text(text.to_owned()),
-    };
-    let usage = Usage { input_tokens: 10, output_tokens: 5, ..Usage::default() };
-    let begun = || {
-        vec![
-            Event::Started { index: 0, kind: BlockKind::Text },
-            Event::Text { index: 0, text: "so".to_owned() },
-            Event::Usage(usage),
-        ]
-    };
-    let ended = |blocks, stop| {
-        let mut events = begun();
-        events.push(Event::Ended(Response { blocks, stop, usage, served: None }));
-        events
-    };
-    let failed = |kind| {
-        let failure = Failure {
-            kind,
-            message: "The model is not well.".to_owned(),
-            retry_after: Some(Duration::from_millis(1)),
-            usage,
-        };
-        let mut events = begun();
-        events.push(Event::Failed(failure));
-        events
-    };
-    match kind {
-        0..=2 => ended(vec![text("so be it")], Stop::EndTurn),
-        3..=7 => {
-            let mut blocks = vec![text("let me see")];
-            for _ in 0..=dice.below(3) {
-                let name = ["bash", "read", "write", "weather", "unknown"][dice.index(5)];
-                let id = format!("toolu_{}", dice.next());
-                blocks.push(Block {
-                    native: to_raw_value(
-                        &json!({ "type": "tool_use", "id": id, "name": name, "input": {} }),
-                    )
-                    .unwrap(),
-                    view: View::ToolUse {
-                        call_id: id,
-                        name: name.to_owned(),
-                        input: Some(to_raw_value(&json!({})).unwrap()),
-                    },
-                });
-            }
-            ended(blocks, Stop::ToolUse)
-        }
-        8 | 9 => failed(FailureKind::Transient),
-        10 => failed(FailureKind::Hopeless),
-        _ => {
-            let stop = Stop::Refusal { category: None, explanation: None };
-            ended(vec![text("no")], stop)
-        }
-    }
-}
-
-/// Tools with a journal that outlives the server.
-struct ScriptedHands(Arc<World>);
-
-impl Hands for ScriptedHands {
-    fn call(&self, call: ToolCall) -> ToolFuture {
-        let world = Arc::clone(&self.0);
-        Box::pin(async move {
-            *world.executed.lock().unwrap().entry(Arc::clone(&call.call)).or_default() += 1;
-            for _ in 0..world.dice.below(4) {
-                tokio::task::yield_now().await;
-            }
-            let outcome = ToolOutcome::text("done");
-            if world.dice.below(2) == 0 {
-                world.journal.lock().unwrap().insert(call.call, outcome.clone());
-            }
-            outcome
-        })
-    }
-
-    fn recover(&self, call: ToolCall) -> ToolFuture {
-        let known = self.0.journal.lock().unwrap().get(&call.call).cloned();
-        Box::pin(async move { known.unwrap_or_else(|| ToolOutcome::error(UNKNOWN_OUTCOME)) })
-    }
 }
 
 /// A client that remembers what it was told.
@@ -428,8 +290,9 @@ impl Witness {
     }
 }
 
-/// Compares the log with what the witness was told and what the world has seen.
-async fn check(log: &Log, witness: &Witness, world: &World, seed: u64) {
+/// Compares the log with what the witness was told and what the world has seen. Returns how
+/// many calls the log says have an unknown outcome.
+async fn check(log: &Log, witness: &Witness, world: &World, seed: u64) -> u64 {
     let row = log.row(SESSION).unwrap().unwrap();
     assert_eq!(log.verify(row.number).await.unwrap(), None, "seed {seed}: the chain is broken");
     let records = log.read(row.number, &Range::after(0)).unwrap();
@@ -443,6 +306,7 @@ async fn check(log: &Log, witness: &Witness, world: &World, seed: u64) {
     let mut taken = HashSet::new();
     let mut open_span: Option<String> = None;
     let mut open_calls: HashSet<String> = HashSet::new();
+    let mut unknown = 0;
     for record in &records {
         let payload: Value = serde_json::from_str(&record.payload).unwrap();
         let text = |name: &str| payload[name].as_str().unwrap_or_default().to_owned();
@@ -465,6 +329,14 @@ async fn check(log: &Log, witness: &Witness, world: &World, seed: u64) {
                 open_calls.insert(text("id"));
             }
             wire::AGENT_TOOL_RESULT => {
+                if payload["content"][0]["text"] == UNKNOWN_OUTCOME {
+                    let executed = world.executed.lock().unwrap();
+                    assert!(
+                        world.journal.lock().unwrap().get(&*text("tool_use_id")).is_none(),
+                        "seed {seed}: the journal knew the outcome"
+                    );
+                    unknown += u64::from(executed.contains_key(&*text("tool_use_id")));
+                }
                 assert!(open_calls.remove(&text("tool_use_id")), "seed {seed}: no such call");
             }
             wire::USER_CUSTOM_TOOL_RESULT => {
@@ -492,6 +364,7 @@ async fn check(log: &Log, witness: &Witness, world: &World, seed: u64) {
     for (call, times) in world.executed.lock().unwrap().iter() {
         assert_eq!(*times, 1, "seed {seed}: {call} was run {times} times");
     }
+    unknown
 }
 
 fn check_last(records: &[Record], seed: u64) {
@@ -505,76 +378,4 @@ fn check_last(records: &[Record], seed: u64) {
 fn id_of(payload: &str) -> String {
     let payload: Value = serde_json::from_str(payload).unwrap();
     payload["id"].as_str().unwrap().to_owned()
-}
-
-fn agent() -> agent::Agent {
-    struct Anything;
-    impl ModelRules for Anything {
-        fn exists(&self, _: &str) -> Result<(), String> {
-            Ok(())
-        }
-        fn default_effort(&self, _: &str) -> Option<agent::Effort> {
-            None
-        }
-        fn supports_effort(&self, _: &str, _: agent::Effort) -> bool {
-            false
-        }
-        fn supports_fast(&self, _: &str) -> bool {
-            false
-        }
-        fn supports_geo(&self, _: &str) -> bool {
-            false
-        }
-    }
-    let body = json!({
-        "name": "Simulated",
-        "model": "sim/any",
-        "tools": [
-            {
-                "type": "agent_toolset_20260401",
-                "configs": [{ "name": "write", "permission_policy": { "type": "always_ask" } }],
-            },
-            {
-                "type": "custom",
-                "name": "weather",
-                "description": "Tells the weather.",
-                "input_schema": { "type": "object" },
-            },
-        ],
-    });
-    let fields = Fields::open(body, "").unwrap();
-    agent::parse_create(fields, "agent_1".to_owned(), Micros(0), &Anything).unwrap()
-}
-
-/// Seeded chance, shared by all that happens in one run.
-#[derive(Clone, Default)]
-struct Dice(Arc<AtomicU64>);
-
-impl Dice {
-    fn new(seed: u64) -> Self {
-        Self(Arc::new(AtomicU64::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15))))
-    }
-
-    /// The next number of a splitmix64 sequence.
-    fn next(&self) -> u64 {
-        let mut z = self.0.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn below(&self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
-    fn index(&self, bound: usize) -> usize {
-        usize::try_from(self.below(bound as u64)).unwrap()
-    }
-
-    fn bytes(&self) -> [u8; 16] {
-        let mut bytes = [0; 16];
-        bytes[..8].copy_from_slice(&self.next().to_be_bytes());
-        bytes[8..].copy_from_slice(&self.next().to_be_bytes());
-        bytes
-    }
 }

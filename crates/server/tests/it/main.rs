@@ -13,5 +13,6 @@ mod demo;
 mod environments;
 mod errors;
 mod retries;
+mod secrets;
 mod specification;
 mod start;

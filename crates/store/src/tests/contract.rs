@@ -422,6 +422,23 @@ async fn lists_go_both_ways_without_gaps() {
 }
 
 #[test]
+fn the_files_are_private() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("made");
+    let log = open(&path, Faults::default()).unwrap();
+    let mode = |path: &std::path::Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&path), 0o700);
+    let files: Vec<_> = std::fs::read_dir(&path).unwrap().map(|one| one.unwrap().path()).collect();
+    assert!(files.len() >= 3, "{files:?}");
+    for file in &files {
+        assert_eq!(mode(file), 0o600, "{}", file.display());
+    }
+    log.database().close();
+    assert!(!path.join("posthouse.db-wal").exists(), "a stopped server is one file");
+}
+
+#[test]
 fn a_folder_has_one_process() {
     let folder = tempfile::tempdir().unwrap();
     let first = open(folder.path(), Faults::default()).unwrap();
