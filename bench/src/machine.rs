@@ -119,7 +119,10 @@ impl Others {
     /// How many cores others have kept busy. Processes that this one has started count as its
     /// own once they have ended.
     pub(crate) fn cores(&self) -> f64 {
-        (Self::seconds() - self.before) / self.began.elapsed().as_secs_f64()
+        let busy = Self::seconds() - self.before;
+        // The system counts the whole in ticks and each process exactly: nothing may come out
+        // below nothing.
+        (busy / self.began.elapsed().as_secs_f64()).max(0.0)
     }
 
     fn seconds() -> f64 {

@@ -1,6 +1,6 @@
 //! From the start of the process to its first answer, and memory at rest and per idle session.
 //!
-//! Idle sessions here have had a turn each and nobody follows them. The first 500 fill every
+//! Idle sessions here have had a turn each and nobody follows them. The first 2,500 fill every
 //! cache to its bound; what the others add is what a session costs.
 
 use std::{
@@ -54,7 +54,7 @@ pub(crate) fn run(setup: &Setup) -> Outcome<Report> {
     let pid = stand.server.pid();
     std::thread::sleep(Duration::from_millis(500));
     let rest = memory(pid)?;
-    let (warm, more) = setup.choose((500, 2_000), (40, 40));
+    let (warm, more) = setup.choose((2_500, 5_000), (40, 40));
     idle_sessions(setup, &stand, warm)?;
     let before = memory(pid)?;
     idle_sessions(setup, &stand, more)?;

@@ -10,7 +10,7 @@ use posthouse_protocol::{
     event::{self, ClientEvent, kind as wire},
 };
 use posthouse_store::{Draft, Record, Seq, log::Stamp};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
     line::{self, Line, Rest, Scribe},
@@ -34,13 +34,74 @@ pub struct Accepted {
     pub wakes: bool,
 }
 
+/// A client event, written out. Whatever takes time in proportion to its size is done by then,
+/// because accepting it happens inside of a transaction.
+#[derive(Debug, Clone)]
+pub struct Written {
+    meaning: Meaning,
+    id: Arc<str>,
+    /// The record, but for its thread.
+    draft: Draft,
+}
+
+/// What an event asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Meaning {
+    Message,
+    System,
+    Interrupt { thread: Option<String> },
+    Answer { call: String, awaits: Awaits },
+}
+
+/// Writes a batch of client events out.
+pub fn write(events: Vec<ClientEvent>, scribe: &mut Scribe<'_>) -> Vec<Written> {
+    let write = |event| {
+        let (kind, meaning, members) = match event {
+            ClientEvent::Message { content } => {
+                (wire::USER_MESSAGE, Meaning::Message, json!({ "content": content }))
+            }
+            ClientEvent::System { content } => {
+                (wire::SYSTEM_MESSAGE, Meaning::System, json!({ "content": content }))
+            }
+            ClientEvent::Interrupt { thread } => {
+                let members = json!({ "session_thread_id": thread });
+                (wire::USER_INTERRUPT, Meaning::Interrupt { thread }, members)
+            }
+            ClientEvent::Confirmation { call, allow, deny_message } => {
+                let members = json!({
+                    "tool_use_id": call,
+                    "result": if allow { "allow" } else { "deny" },
+                    "deny_message": deny_message,
+                    "session_thread_id": null,
+                });
+                let meaning = Meaning::Answer { call, awaits: Awaits::Confirmation };
+                (wire::USER_TOOL_CONFIRMATION, meaning, members)
+            }
+            ClientEvent::CustomToolResult { call, content, is_error } => {
+                let members = json!({
+                    "custom_tool_use_id": call,
+                    "content": content,
+                    "is_error": is_error,
+                    "session_thread_id": null,
+                });
+                let meaning = Meaning::Answer { call, awaits: Awaits::Result };
+                (wire::USER_CUSTOM_TOOL_RESULT, meaning, members)
+            }
+        };
+        let id = scribe.event_id();
+        let payload = line::event_payload(&id, &line::members(members));
+        Written { meaning, id, draft: Draft::new(kind, Arc::from(""), payload) }
+    };
+    events.into_iter().map(write).collect()
+}
+
 /// Takes a batch of client events, or says why not.
 ///
 /// # Errors
 /// 400 that names the event.
 pub fn accept(
     summary: Summary,
-    events: Vec<ClientEvent>,
+    events: Vec<Written>,
     known: &Known,
     stamp: Stamp,
     scribe: Scribe<'_>,
@@ -69,10 +130,7 @@ pub fn accept(
     };
     let mut previous_is_answer = false;
     for (index, event) in events.into_iter().enumerate() {
-        let is_answer = matches!(
-            event,
-            ClientEvent::Confirmation { .. } | ClientEvent::CustomToolResult { .. }
-        );
+        let is_answer = matches!(event.meaning, Meaning::Answer { .. });
         intake.take(event, index, known, previous_is_answer)?;
         previous_is_answer = is_answer;
     }
@@ -98,54 +156,33 @@ struct Intake<'a> {
 impl Intake<'_> {
     fn take(
         &mut self,
-        event: ClientEvent,
+        event: Written,
         index: usize,
         known: &Known,
         previous_is_answer: bool,
     ) -> Result<(), ApiError> {
         let path = format!("events[{index}]");
-        match event {
-            ClientEvent::Message { content } => {
+        match event.meaning.clone() {
+            Meaning::Message => {
                 self.refuse_while_waiting(&path)?;
-                self.queue(wire::USER_MESSAGE, json!({ "content": content }))
+                self.queue(event)
             }
-            ClientEvent::System { content } => {
+            Meaning::System => {
                 if !previous_is_answer {
                     self.refuse_while_waiting(&path)?;
                 }
-                self.queue(wire::SYSTEM_MESSAGE, json!({ "content": content }))
+                self.queue(event)
             }
-            ClientEvent::Interrupt { thread } => {
-                if thread.as_ref().is_some_and(|named| **named != *self.thread) {
+            Meaning::Interrupt { thread } => {
+                if thread.is_some_and(|named| *named != *self.thread) {
                     return Err(ApiError::invalid(format!(
                         "{path}.session_thread_id: no such thread in this session; leave it out \
                          or name a thread of GET /v1/sessions/{{id}}/threads"
                     )));
                 }
-                self.interrupt(thread.as_deref())
+                self.interrupt(event)
             }
-            ClientEvent::Confirmation { call, allow, deny_message } => {
-                let result = if allow { "allow" } else { "deny" };
-                let members = json!({
-                    "tool_use_id": call,
-                    "result": result,
-                    "deny_message": deny_message,
-                    "session_thread_id": null,
-                });
-                let kind = wire::USER_TOOL_CONFIRMATION;
-                self.answer(&path, "tool_use_id", &call, Awaits::Confirmation, kind, members, known)
-            }
-            ClientEvent::CustomToolResult { call, content, is_error } => {
-                let members = json!({
-                    "custom_tool_use_id": call,
-                    "content": content,
-                    "is_error": is_error,
-                    "session_thread_id": null,
-                });
-                let kind = wire::USER_CUSTOM_TOOL_RESULT;
-                let field = "custom_tool_use_id";
-                self.answer(&path, field, &call, Awaits::Result, kind, members, known)
-            }
+            Meaning::Answer { call, awaits } => self.answer(&path, &call, awaits, event, known),
         }
     }
 
@@ -163,28 +200,25 @@ impl Intake<'_> {
         )))
     }
 
-    fn queue(&mut self, kind: &'static str, members: Value) -> Result<(), ApiError> {
-        let (id, seq) = self.push_event(kind, members, false)?;
+    fn queue(&mut self, event: Written) -> Result<(), ApiError> {
+        let (id, seq) = self.push_event(event, false)?;
         self.messages.push((seq, id));
         Ok(())
     }
 
-    fn interrupt(&mut self, named: Option<&str>) -> Result<(), ApiError> {
-        let members = json!({ "session_thread_id": named });
+    fn interrupt(&mut self, event: Written) -> Result<(), ApiError> {
         if self.summary.status.is_working() {
-            return self.push_event(wire::USER_INTERRUPT, members, false).map(drop);
+            return self.push_event(event, false).map(drop);
         }
         let open = self.summary.primary().map(|primary| primary.open.clone()).unwrap_or_default();
         // Calls that this batch has answered would go on; then there is a turn to end.
         if open.is_empty() && !self.answered {
             // Nothing to interrupt. Nothing is logged either: clients that count quiet time
             // after an idle event would begin to wait again, for nothing.
-            let id = self.scribe.event_id();
-            let payload = line::event_payload(&id, &line::members(members));
-            self.echo.push(event::render(wire::USER_INTERRUPT, &payload, Some(self.next().1)));
+            self.echo(&event, true);
             return Ok(());
         }
-        let (id, seq) = self.push_event(wire::USER_INTERRUPT, members, false)?;
+        let (id, seq) = self.push_event(event, false)?;
         for call in open {
             let closing = match call.awaits {
                 Awaits::Result => step::close_for_client(&self.thread, &call.id),
@@ -199,17 +233,18 @@ impl Intake<'_> {
         self.rest(&Rest::Ended(Ending::EndTurn))
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one call, two callers, no state to share")]
     fn answer(
         &mut self,
         path: &str,
-        field: &str,
         call: &str,
         awaits: Awaits,
-        kind: &'static str,
-        members: Value,
+        event: Written,
         known: &Known,
     ) -> Result<(), ApiError> {
+        let field = match awaits {
+            Awaits::Confirmation => "tool_use_id",
+            Awaits::Result => "custom_tool_use_id",
+        };
         let open = self.summary.threads.iter().flat_map(|thread| &thread.open);
         let found = open.clone().find(|open| &*open.id == call).cloned();
         match found {
@@ -223,7 +258,7 @@ impl Intake<'_> {
                 )))
             }
             Some(open) if !open.answered => {
-                self.push_event(kind, members, true)?;
+                self.push_event(event, true)?;
                 self.answered = true;
                 Ok(())
             }
@@ -234,9 +269,7 @@ impl Intake<'_> {
                     Ok(())
                 }
                 (Some(None), _) | (None, Some(_)) => {
-                    let id = self.scribe.event_id();
-                    let payload = line::event_payload(&id, &line::members(members));
-                    self.echo.push(event::render(kind, &payload, Some(self.next().1)));
+                    self.echo(&event, true);
                     Ok(())
                 }
                 (None, None) => Err(ApiError::invalid(format!(
@@ -289,28 +322,29 @@ impl Intake<'_> {
         self.stamp.of(self.drafts.len())
     }
 
+    /// Tells the client of its event.
+    fn echo(&mut self, event: &Written, processed: bool) {
+        let at = processed.then_some(self.next().1);
+        self.echo.push(event::render(event.draft.kind, &event.draft.payload, at));
+    }
+
     /// Appends a client's event and echoes it.
-    fn push_event(
-        &mut self,
-        kind: &'static str,
-        members: Value,
-        processed: bool,
-    ) -> Result<(Arc<str>, Seq), ApiError> {
-        let (seq, at) = self.next();
-        let id = self.scribe.event_id();
-        let payload = line::event_payload(&id, &line::members(members));
-        self.echo.push(event::render(kind, &payload, processed.then_some(at)));
-        self.push(Line::Ready { kind, thread: Arc::clone(&self.thread), payload })?;
+    fn push_event(&mut self, event: Written, processed: bool) -> Result<(Arc<str>, Seq), ApiError> {
+        self.echo(&event, processed);
+        let seq = self.next().0;
+        let Written { id, mut draft, .. } = event;
+        draft.thread = Arc::clone(&self.thread);
+        self.push_draft(draft)?;
         Ok((id, seq))
     }
 
     fn push(&mut self, line: Line) -> Result<(), ApiError> {
+        let drafts = self.scribe.write(&self.summary, vec![line]);
+        drafts.into_iter().try_for_each(|draft| self.push_draft(draft))
+    }
+
+    fn push_draft(&mut self, draft: Draft) -> Result<(), ApiError> {
         let (seq, at) = self.next();
-        let draft = self
-            .scribe
-            .write(&self.summary, vec![line])
-            .pop()
-            .ok_or_else(|| ApiError::invalid("events: a line gave no record"))?;
         let record = Record {
             seq,
             at,

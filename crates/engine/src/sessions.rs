@@ -126,8 +126,9 @@ pub fn open(
         summary.apply(&record).map_err(ApiError::invalid)?;
     }
     let stamp = Stamp::new(2, at.plus(1));
-    let scribe = Scribe { now: at, random };
-    let accepted = input::accept(summary, initial_events, &Known::new(), stamp, scribe)?;
+    let mut scribe = Scribe { now: at, random };
+    let events = input::write(initial_events, &mut scribe);
+    let accepted = input::accept(summary, events, &Known::new(), stamp, scribe)?;
     drafts.extend(accepted.drafts);
     Ok((drafts, accepted.wakes))
 }

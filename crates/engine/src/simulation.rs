@@ -260,7 +260,9 @@ impl Witness {
         let (wakes, boot) = (Arc::clone(&woken), engine.boot().to_string());
         let sent = engine.log().append_input(SESSION, now, None, move |glance| {
             let summary = sessions::read_summary(&glance.row.fold).unwrap();
-            let scribe = Scribe { now, random: &mut || dice.bytes() };
+            let mut random = || dice.bytes();
+            let mut scribe = Scribe { now, random: &mut random };
+            let events = input::write(events, &mut scribe);
             let accepted = input::accept(summary, events, &Known::new(), glance.stamp, scribe)?;
             wakes.store(accepted.wakes, Ordering::Relaxed);
             let stored: Vec<_> = accepted

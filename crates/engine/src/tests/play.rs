@@ -433,7 +433,8 @@ impl Play {
         let (summary, stamp, now) = (self.summary(), self.stamp(), self.now);
         let (status, count) = (summary.status, events.len());
         let mut random = || self.bytes();
-        let scribe = Scribe { now, random: &mut random };
+        let mut scribe = Scribe { now, random: &mut random };
+        let events = input::write(events, &mut scribe);
         let accepted = input::accept(summary, events, &known, stamp, scribe);
         let Accepted { drafts, echo, wakes } = accepted.map_err(|error| error.message)?;
         assert_eq!(echo.len(), count, "each event has its echo");

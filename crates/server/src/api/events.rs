@@ -59,6 +59,8 @@ pub async fn send(call: Call) -> Result<Answer, Refusal> {
     let workspace = Arc::clone(&call.principal.workspace);
     let engine = call.app.engine.clone();
     let (at, chance, boot) = (call.at, engine.chance().clone(), engine.boot().to_string());
+    // Messages can be large: all that takes time is done before the transaction.
+    let events = input::write(events, &mut Scribe { now: at, random: &mut || chance.bytes() });
     let woken = Arc::new(AtomicBool::new(false));
     let wakes = Arc::clone(&woken);
     let appended = engine.log().append_input(&session, at, Some(call.post()?), move |glance| {

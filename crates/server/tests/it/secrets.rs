@@ -40,6 +40,7 @@ async fn a_providers_key_is_nowhere() {
         .spawn()
         .unwrap();
     let mut stderr = server.stderr.take().unwrap();
+    #[expect(clippy::disallowed_methods, reason = "ends with the server, whose output it reads")]
     let complaints = tokio::spawn(async move {
         let mut said = String::new();
         stderr.read_to_string(&mut said).await.unwrap();
