@@ -22,6 +22,22 @@ use crate::{
 
 pub use show::{Shown, line};
 
+/// Says a line on standard output. Unlike `println!` it does not end the program when nobody
+/// reads it: a server outlives the terminal that it was started from.
+macro_rules! say {
+    ($($part:tt)*) => {
+        $crate::cli::say_text(&format!("{}\n", format_args!($($part)*)))
+    };
+}
+pub(crate) use say;
+
+/// Says a text on standard output, if anybody reads it.
+pub(crate) fn say_text(text: &str) {
+    use std::io::Write as _;
+    let mut output = std::io::stdout().lock();
+    let _ = output.write_all(text.as_bytes()).and_then(|()| output.flush());
+}
+
 /// A self-hosted home for AI agents.
 #[derive(Debug, Parser)]
 #[command(name = "posthouse", version, about)]
@@ -88,7 +104,9 @@ pub fn run() -> ExitCode {
 }
 
 fn fail(error: &Error) -> ExitCode {
-    eprintln!("posthouse: {}", error.with_causes());
+    use std::io::Write as _;
+    // Whoever has closed standard error does not want to know.
+    let _ = writeln!(std::io::stderr(), "posthouse: {}", error.with_causes());
     ExitCode::FAILURE
 }
 
@@ -105,27 +123,27 @@ async fn serve(arguments: ServeArguments) -> Result<(), Error> {
     let running = start::start(config).await?;
     print_start(&running);
     signals.next().await;
-    println!("stopping");
+    say!("stopping");
     tokio::select! {
-        () = running.stop(GRACE) => println!("stopped"),
-        () = signals.next() => println!("stopped at once"),
+        () = running.stop(GRACE) => say!("stopped"),
+        () = signals.next() => say!("stopped at once"),
     }
     Ok(())
 }
 
 fn print_start(running: &start::Running) {
-    println!("posthouse {} listening on {}", env!("CARGO_PKG_VERSION"), running.url);
-    println!("data       {}", running.config().data.display());
+    say!("posthouse {} listening on {}", env!("CARGO_PKG_VERSION"), running.url);
+    say!("data       {}", running.config().data.display());
     let names = running.config().providers.names();
     if names.is_empty() {
-        println!("providers  none; set ANTHROPIC_API_KEY to reach Claude models");
+        say!("providers  none; set ANTHROPIC_API_KEY to reach Claude models");
     } else {
-        println!("providers  {}", names.join(", "));
+        say!("providers  {}", names.join(", "));
     }
     match (&running.generated_key, &running.config().api_key) {
-        (Some(key), _) => println!("API key    {key}\n           shown this once; keep it"),
-        (None, Some(_)) => println!("API key    the one in POSTHOUSE_API_KEY"),
-        (None, None) => println!("API key    the one that the first start has shown"),
+        (Some(key), _) => say!("API key    {key}\n           shown this once; keep it"),
+        (None, Some(_)) => say!("API key    the one in POSTHOUSE_API_KEY"),
+        (None, None) => say!("API key    the one that the first start has shown"),
     }
 }
 
@@ -133,8 +151,12 @@ fn tell_to_standard_error(filter: &str) -> Result<(), Error> {
     let filter = tracing_subscriber::EnvFilter::try_new(filter)
         .map_err(|error| Error::Config(format!("log: {filter:?} is no filter: {error}")))?;
     // A second subscriber can only come from a test, whose first one is as good.
-    let _ =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        // A complaint that standard error is gone would go to standard error.
+        .log_internal_errors(false)
+        .try_init();
     Ok(())
 }
 

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use crate::{
     Error,
-    cli::Shown,
+    cli::{self, Shown, say},
     client::Client,
     config::{Config, Limits},
     start::{self, Running},
@@ -49,10 +49,10 @@ pub enum Part {
 /// [`Error::Demo`] and others that say what was not as it should be.
 pub async fn run(without: Option<Part>) -> Result<(), Error> {
     let folder = TemporaryFolder::make()?;
-    println!("posthouse demo: a scripted model, no key, no network");
+    say!("posthouse demo: a scripted model, no key, no network");
     let stage = Stage { folder: folder.0.clone(), without };
     let running = stage.open().await?;
-    println!("       server on {}, data in {}", running.url, folder.0.display());
+    say!("       server on {}, data in {}", running.url, folder.0.display());
     let client = client(&running)?;
     let running = match without {
         Some(Part::Server) => {
@@ -66,7 +66,7 @@ pub async fn run(without: Option<Part>) -> Result<(), Error> {
         running.stop(GRACE).await;
     }
     let (session, seen) = played?;
-    println!("       server stopped; opening its database again");
+    say!("       server stopped; opening its database again");
     if without == Some(Part::Log) {
         folder.clear()?;
     }
@@ -80,8 +80,8 @@ pub async fn run(without: Option<Part>) -> Result<(), Error> {
             return Err(Error::Demo(format!("the log does not hold the session: {reason}")));
         }
     }
-    println!("       the log holds the same {} events", seen.len());
-    println!("demo passed");
+    say!("       the log holds the same {} events", seen.len());
+    say!("demo passed");
     Ok(())
 }
 
@@ -122,7 +122,7 @@ async fn play(client: &Client) -> Result<(String, Vec<Value>), Error> {
     let environment = id(&client.post("/v1/environments", &environment).await?, "environment")?;
     let session = json!({ "agent": agent, "environment_id": environment, "title": "Demo" });
     let session = id(&client.post("/v1/sessions", &session).await?, "session")?;
-    println!("       {agent}\n       {environment}\n       {session}");
+    say!("       {agent}\n       {environment}\n       {session}");
 
     let path = format!("/v1/sessions/{session}/events/stream?event_deltas[]=agent.message");
     let mut stream = client.stream(&path, None).await?;
@@ -134,7 +134,7 @@ async fn play(client: &Client) -> Result<(String, Vec<Value>), Error> {
     let mut shown = Shown::default();
     let turn = async {
         while let Some(frame) = stream.next().await? {
-            print!("{}", shown.next(&frame.event));
+            cli::say_text(&shown.next(&frame.event));
             let kind = frame.event["type"].as_str().unwrap_or_default();
             let end = kind == "session.status_idle" || kind == "session.status_terminated";
             if !kind.starts_with("event_") {
@@ -163,7 +163,7 @@ async fn play(client: &Client) -> Result<(String, Vec<Value>), Error> {
         return Err(Error::Demo("the scripted provider has not answered".into()));
     }
     same("the list", &seen, &listed(client, &session).await?)?;
-    println!("       the list shows the same {} events as the stream", seen.len());
+    say!("       the list shows the same {} events as the stream", seen.len());
     Ok((session, seen))
 }
 

@@ -3,6 +3,8 @@
 //! The outermost room: nobody uses it but the binary and the tests. What a session is and how
 //! it goes on is known further in.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod api;
 pub mod cli;
 pub mod client;

@@ -70,6 +70,32 @@ async fn serve_says_what_it_does_and_stops_when_told() {
 }
 
 #[tokio::test]
+async fn a_server_outlives_whoever_reads_what_it_says() {
+    let folder = TempDir::new().unwrap();
+    let mut server = posthouse(&folder)
+        .args(["serve", "--listen", "127.0.0.1:0"])
+        .env("POSTHOUSE_API_KEY", "k")
+        .env("POSTHOUSE_LOG", "trace")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(server.stderr.take());
+    let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
+    let first = lines.next_line().await.unwrap().unwrap();
+    drop(lines);
+    let url = first.split_whitespace().last().unwrap();
+    let client = posthouse::client::Client::new(url, "k").unwrap();
+    for _ in 0..20 {
+        client.get("/v1/agents").await.unwrap();
+    }
+    let pid = server.id().unwrap().to_string();
+    Command::new("kill").args(["-TERM", &pid]).status().await.unwrap();
+    let status = timeout(Duration::from_secs(5), server.wait()).await.unwrap().unwrap();
+    assert!(status.success(), "it has stopped in good order: {status}");
+}
+
+#[tokio::test]
 async fn what_is_wrong_is_one_line() {
     let folder = TempDir::new().unwrap();
     let (code, _, error) = run(posthouse(&folder).args(["serve", "--listen", "0.0.0.0:0"])).await;
