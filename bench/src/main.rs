@@ -85,7 +85,10 @@ impl Bench {
 fn main() -> ExitCode {
     match benches() {
         Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(130),
+        Ok(false) => {
+            eprintln!("posthouse-bench: stopped by a signal");
+            ExitCode::from(130)
+        }
         Err(failure) => {
             eprintln!("posthouse-bench: {failure}");
             ExitCode::FAILURE
