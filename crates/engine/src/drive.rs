@@ -73,6 +73,11 @@ pub(crate) async fn drive(
     let (row, records) = match handed.filter(|handed| ours(handed)) {
         Some(handed) => (handed.row, handed.records),
         None => {
+            // A wake too many must not take a lease that nothing would give back.
+            let row = core.log.row(session)?.ok_or(Stopped::Stale)?;
+            if !sessions::read_summary(&row.fold)?.status.is_working() {
+                return Ok(());
+            }
             let claimed = core.log.claim(session, &core.boot).await?;
             (claimed.ok_or(Stopped::Stale)?, Arc::from([]))
         }

@@ -303,6 +303,7 @@ async fn check(log: &Log, witness: &Witness, world: &World, seed: u64) -> u64 {
     assert_eq!(state.summary, summary, "seed {seed}: the row is no fold over the log");
     assert_eq!(summary.status, Status::Idle, "seed {seed}: the session did not come to rest");
     assert!(summary.waiting.is_empty(), "seed {seed}: input waits for ever");
+    assert_eq!(row.holder, None, "seed {seed}: a session at rest is held");
 
     let mut ids = HashSet::new();
     let mut taken = HashSet::new();

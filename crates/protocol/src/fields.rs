@@ -30,11 +30,6 @@ impl<T> Given<T> {
         }
     }
 
-    /// Whether the field was sent at all.
-    pub fn is_given(&self) -> bool {
-        !matches!(self, Self::Absent)
-    }
-
     /// Changes the value, keeps absent and null.
     ///
     /// # Errors

@@ -240,24 +240,6 @@ impl Log {
             .await
     }
 
-    /// Gives a session's lease back without an append.
-    ///
-    /// # Errors
-    /// [`Error`] when the store fails.
-    pub async fn release(&self, session: &str, fence: i64) -> Result<(), Error> {
-        let session = session.to_owned();
-        self.database
-            .write(move |connection| {
-                connection
-                    .prepare_cached(
-                        "UPDATE sessions SET holder = NULL WHERE id = $1 AND fence = $2",
-                    )?
-                    .execute(params![session, fence])?;
-                Ok(())
-            })
-            .await
-    }
-
     /// Ends every lease in this database: whoever held one is dead, because the folder's lock
     /// is ours. Returns the sessions that were at work.
     ///
