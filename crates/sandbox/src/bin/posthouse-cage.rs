@@ -1,0 +1,282 @@
+//! Runs tool calls in cages without a server: for tests, benches and the curious.
+//!
+//! `posthouse-cage SETTINGS` takes the settings as one JSON object, then orders as lines of JSON
+//! on standard input, and answers each with a line on standard output, in the order in which
+//! they are done. The end of the input ends it and every cage.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use posthouse_net::{Guard, Rules};
+use posthouse_sandbox::{
+    Cages, Isolation, Mount, Networking, Place, Settings, Source, journal::Found, launcher,
+    settings::Start,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::{runtime::Builder, sync::mpsc, task::AbortHandle};
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Options {
+    folder: PathBuf,
+    isolation: Isolation,
+    memory: Option<u64>,
+    processes: Option<u32>,
+    cpus: Option<f64>,
+    disk: Option<u64>,
+    entries: Option<u64>,
+    open_files: Option<u64>,
+    file_size: Option<u64>,
+    call_ms: Option<u64>,
+    warm_ms: Option<u64>,
+    delay_ms: u64,
+    allow_private: Vec<String>,
+    resolve: BTreeMap<String, SocketAddr>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case")]
+enum Order {
+    Call {
+        session: Arc<str>,
+        #[serde(default)]
+        number: i64,
+        #[serde(default)]
+        networking: Network,
+        #[serde(default)]
+        mounts: Vec<Mounted>,
+        call: String,
+        name: String,
+        #[serde(default)]
+        input: Value,
+    },
+    Stop {
+        call: String,
+    },
+    Recover {
+        session: String,
+        call: String,
+    },
+    Rest {
+        session: String,
+    },
+    List,
+    Kill {
+        session: String,
+    },
+    Outputs {
+        session: String,
+    },
+    Mounts {
+        session: String,
+        mounts: Vec<Mounted>,
+    },
+    Delete {
+        session: String,
+    },
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Network {
+    Unrestricted,
+    #[default]
+    None,
+}
+
+#[derive(Debug, Deserialize)]
+struct Mounted {
+    path: PathBuf,
+    literal: Option<PathBuf>,
+    source: PathBuf,
+}
+
+fn main() -> ExitCode {
+    if launcher::is_called() {
+        launcher::main();
+        return ExitCode::SUCCESS;
+    }
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&json!({ "fatal": error.to_string() }));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+fn run() -> Result<(), Failure> {
+    let text = std::env::args().nth(1).ok_or("say the settings as one JSON object")?;
+    let options: Options = serde_json::from_str(&text)?;
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let done = runtime.block_on(serve(options));
+    // A read of the standard input that nobody needs any more must not keep it.
+    runtime.shutdown_background();
+    done
+}
+
+async fn serve(options: Options) -> Result<(), Failure> {
+    let cages = Cages::new(settings(&options), guard(&options)?)?;
+    say(&json!({ "ready": true }));
+    let running: Arc<Mutex<HashMap<String, AbortHandle>>> = Arc::default();
+    let mut lines = read_input();
+    let mut seconds = tokio::time::interval(Duration::from_millis(100));
+    loop {
+        let line = tokio::select! {
+            line = lines.recv() => line,
+            _ = seconds.tick() => {
+                cages.sweep();
+                continue;
+            }
+        };
+        let Some(line) = line else { break };
+        match serde_json::from_str(&line) {
+            Ok(order) => follow(&cages, &running, order),
+            Err(error) => say(&json!({ "bad": error.to_string() })),
+        }
+    }
+    cages.end_all();
+    Ok(())
+}
+
+/// The lines of standard input, read by a thread that blocks.
+fn read_input() -> mpsc::UnboundedReceiver<String> {
+    let (line, lines) = mpsc::unbounded_channel();
+    std::thread::spawn(move || {
+        for read in std::io::stdin().lines().map_while(Result::ok) {
+            if line.send(read).is_err() {
+                break;
+            }
+        }
+    });
+    lines
+}
+
+#[expect(clippy::disallowed_methods, reason = "ends with its order, or with the program")]
+fn follow(cages: &Arc<Cages>, running: &Arc<Mutex<HashMap<String, AbortHandle>>>, order: Order) {
+    let cages = Arc::clone(cages);
+    let lock = |running: &Mutex<HashMap<String, AbortHandle>>, call: &str| {
+        running.lock().unwrap_or_else(PoisonError::into_inner).remove(call)
+    };
+    match order {
+        Order::Call { session, number, networking, mounts, call, name, input } => {
+            let networking = match networking {
+                Network::Unrestricted => Networking::Unrestricted,
+                Network::None => Networking::Limited { hosts: Vec::new() },
+            };
+            let place = Place { session, number, networking, mounts: source_of(mounts) };
+            let (id, of_task) = (call.clone(), Arc::clone(running));
+            let task = tokio::spawn(async move {
+                let answer = match cages.call(&place, &call, &name, input, ()).await {
+                    Ok(outcome) => json!({ "call": call, "outcome": outcome }),
+                    Err(refused) => json!({ "call": call, "failed": refused.to_string() }),
+                };
+                lock(&of_task, &call);
+                say(&answer);
+            });
+            let mut running = running.lock().unwrap_or_else(PoisonError::into_inner);
+            running.insert(id, task.abort_handle());
+        }
+        Order::Stop { call } => {
+            let stopped = lock(running, &call).map(|task| task.abort()).is_some();
+            say(&json!({ "call": call, "stopped": stopped }));
+        }
+        Order::Rest { session } => {
+            cages.rest(&session);
+            say(&json!({ "rested": session }));
+        }
+        Order::List => {
+            say(&json!({ "live": cages.live() }));
+        }
+        order => {
+            tokio::spawn(async move { say(&slow(&cages, order).await) });
+        }
+    }
+}
+
+async fn slow(cages: &Cages, order: Order) -> Value {
+    match order {
+        Order::Recover { session, call } => match cages.find_call(&session, &call).await {
+            Found::Finished(outcome) => {
+                json!({ "call": call, "found": "finished", "outcome": outcome })
+            }
+            Found::Unknown => json!({ "call": call, "found": "unknown" }),
+            Found::NeverRan => json!({ "call": call, "found": "never_ran" }),
+        },
+        Order::Kill { session } => json!({ "killed": cages.kill(&session).await }),
+        Order::Delete { session } => match cages.delete(&session).await {
+            Ok(()) => json!({ "deleted": true }),
+            Err(error) => json!({ "deleted": false, "failed": error.to_string() }),
+        },
+        Order::Mounts { session, mounts } => {
+            match cages.mounts_changed(&session, &source_of(mounts)) {
+                Ok(()) => json!({ "mounted": true }),
+                Err(error) => json!({ "mounted": false, "failed": error.to_string() }),
+            }
+        }
+        Order::Outputs { session } => match cages.outputs(&session) {
+            Ok(outputs) => {
+                let outputs: Vec<_> = outputs
+                    .iter()
+                    .map(|one| json!({ "path": one.path.to_string_lossy(), "size": one.size }))
+                    .collect();
+                json!({ "outputs": outputs })
+            }
+            Err(error) => json!({ "failed": error.to_string() }),
+        },
+        Order::Call { .. } | Order::Stop { .. } | Order::List | Order::Rest { .. } => Value::Null,
+    }
+}
+
+fn source_of(mounts: Vec<Mounted>) -> Source {
+    let mounts: Vec<_> = mounts
+        .into_iter()
+        .map(|Mounted { path, literal, source }| Mount { path, literal, source })
+        .collect();
+    Arc::new(move || Ok(mounts.clone()))
+}
+
+fn settings(options: &Options) -> Settings {
+    let mut limits = posthouse_sandbox::Limits::default();
+    limits.memory = options.memory.unwrap_or(limits.memory);
+    limits.processes = options.processes.unwrap_or(limits.processes);
+    limits.cpus = options.cpus.unwrap_or(limits.cpus);
+    limits.disk = options.disk.unwrap_or(limits.disk);
+    limits.entries = options.entries.unwrap_or(limits.entries);
+    limits.open_files = options.open_files.unwrap_or(limits.open_files);
+    limits.file_size = options.file_size.unwrap_or(limits.file_size);
+    limits.call = options.call_ms.map_or(limits.call, Duration::from_millis);
+    Settings {
+        isolation: options.isolation,
+        limits,
+        warm: Duration::from_millis(options.warm_ms.unwrap_or(30_000)),
+        start: Start::Lazy,
+        folder: options.folder.clone(),
+        helper: "/proc/self/exe".into(),
+        delay: Duration::from_millis(options.delay_ms),
+    }
+}
+
+fn guard(options: &Options) -> Result<Guard, Failure> {
+    let mut rules = Rules { resolve: options.resolve.clone(), ..Rules::default() };
+    for network in &options.allow_private {
+        rules.allow_private.push(network.parse()?);
+    }
+    Ok(Guard::new(rules, Vec::new()))
+}
+
+fn say(answer: &Value) {
+    use std::io::Write as _;
+    let mut output = std::io::stdout().lock();
+    // Nobody reads any more: then nobody is told.
+    let _ = writeln!(output, "{answer}").and_then(|()| output.flush());
+}
