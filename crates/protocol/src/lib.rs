@@ -9,10 +9,12 @@ pub mod environment;
 pub mod error;
 pub mod event;
 pub mod fields;
+pub mod file;
 pub mod id;
 pub mod metadata;
 pub mod page;
 pub mod query;
+pub mod resource;
 pub mod time;
 pub mod timestamp;
 

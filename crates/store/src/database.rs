@@ -20,7 +20,10 @@ use tokio::sync::oneshot;
 use crate::{Error, Faults};
 
 /// The migrations in order; the database's `user_version` counts those that have run.
-const MIGRATIONS: &[&str] = &[include_str!("../../../migrations/0001_spine.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../../migrations/0001_spine.sql"),
+    include_str!("../../../migrations/0002_files.sql"),
+];
 
 /// How many writes share one transaction at most.
 const GROUP: usize = 256;

@@ -5,6 +5,7 @@
 //! the fold is handed in when the store is opened.
 
 pub mod answers;
+pub mod blobs;
 pub mod database;
 pub mod fault;
 pub mod log;
@@ -14,6 +15,7 @@ pub mod tail;
 
 use thiserror::Error;
 
+pub use blobs::{BlobError, Blobs, Incoming, NewBlob};
 pub use database::{Database, Durability, Options};
 pub use fault::{Crash, Faults};
 pub use log::{Appended, InputError, Log, SessionRow, WorkError};

@@ -14,14 +14,17 @@ mod terms;
 use std::sync::Arc;
 
 use posthouse_protocol::Micros;
-use rusqlite::{OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
-use crate::{Database, Draft, Error, Preview, Record, Seq, Tail, Tick, answers::Post, tail::Hub};
+use crate::{
+    Database, Draft, Error, Preview, Record, Seq, Tail, Tick, answers::Post, tables::files,
+    tail::Hub,
+};
 #[cfg(test)]
 pub(crate) use statements::verify as first_damage;
 use statements::{
-    ROW, advance, document_of, insert, insert_row, keep_answer, keep_document, list, read,
-    read_row, repeated, row_of, verify,
+    ROW, advance, document_of, insert, insert_row, keep_answer, keep_document, list, next_number,
+    read, read_row, repeated, row_of, verify,
 };
 pub use terms::{
     Answered, Appended, Fold, Folded, Glance, Handed, Input, InputError, NewSession, Range,
@@ -61,17 +64,29 @@ impl Log {
         post: Option<Post>,
         answer: impl FnOnce(&SessionRow, &str) -> Result<String, Error> + Send + 'static,
     ) -> Result<Answered, Error> {
+        self.create_with(new, drafts, claim, post, |_, row, document| answer(row, document)).await
+    }
+
+    /// Like [`Self::create`], for a session that comes with rows of other tables: `finish` writes
+    /// them in the same transaction, and makes the answer. When it refuses, there is no session.
+    ///
+    /// # Errors
+    /// Those of `finish`, and [`Error`] when the store fails.
+    pub async fn create_with<E: From<Error> + Send + 'static>(
+        &self,
+        new: NewSession,
+        drafts: Vec<Draft>,
+        claim: Option<String>,
+        post: Option<Post>,
+        finish: impl FnOnce(&Connection, &SessionRow, &str) -> Result<String, E> + Send + 'static,
+    ) -> Result<Answered, E> {
         let fold = Arc::clone(&self.fold);
         self.database
             .write(move |connection| {
                 if let Some(answered) = repeated(connection, post.as_ref())? {
                     return Ok(answered);
                 }
-                let number: i64 = connection
-                    .prepare_cached(
-                        "UPDATE counters SET value = value + 1 WHERE name = 'session' RETURNING value",
-                    )?
-                    .query_row([], |row| row.get(0))?;
+                let number = next_number(connection)?;
                 let mut row = SessionRow {
                     id: new.id,
                     number,
@@ -99,8 +114,8 @@ impl Log {
                 insert_row(connection, &row)?;
                 let document = folded.document.unwrap_or_default();
                 keep_document(connection, number, &document)?;
-                let answer = answer(&row, &document)?;
-                keep_answer(connection, post.as_ref(), answer)
+                let answer = finish(connection, &row, &document)?;
+                Ok(keep_answer(connection, post.as_ref(), answer)?)
             })
             .await
     }
@@ -296,7 +311,10 @@ impl Log {
                 move |connection| {
                     let row = row_of(connection, &id)?.ok_or(InputError::Missing)?;
                     permit(&row).map_err(InputError::Refused)?;
-                    for table in ["records", "session_documents", "session_blobs"] {
+                    files::delete_of_session(connection, &id)?;
+                    for table in
+                        ["records", "session_documents", "session_blobs", "session_outputs"]
+                    {
                         connection
                             .execute(
                                 &format!("DELETE FROM {table} WHERE session = $1"),

@@ -1,8 +1,11 @@
-//! Plain rows beside the log: agents, environments, API keys.
+//! Plain rows beside the log: agents, environments, API keys, files and what is mounted.
 
 pub mod agents;
 pub mod environments;
+pub mod files;
 pub mod keys;
+pub mod outputs;
+pub mod resources;
 
 /// What the functions in here work on; [`crate::Database`] hands it out.
 pub use rusqlite::Connection;

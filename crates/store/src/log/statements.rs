@@ -33,6 +33,15 @@ pub(super) fn keep_answer(
     Ok(Answered { answer, id, appended: None })
 }
 
+/// The number of the next session.
+pub(super) fn next_number(connection: &Connection) -> Result<i64, Error> {
+    Ok(connection
+        .prepare_cached(
+            "UPDATE counters SET value = value + 1 WHERE name = 'session' RETURNING value",
+        )?
+        .query_row([], |row| row.get(0))?)
+}
+
 pub(super) fn insert(
     connection: &Connection,
     row: &mut SessionRow,
