@@ -98,6 +98,7 @@ pub(crate) async fn drive(
         fence: row.fence,
         state,
         flights: HashMap::new(),
+        landed: HashMap::new(),
         prefix: None,
         tower,
         landings,
@@ -140,6 +141,8 @@ struct Drive<'a> {
     fence: i64,
     state: State,
     flights: HashMap<Effect, Flight>,
+    /// Results of tools that wait for those of calls before them.
+    landed: HashMap<Effect, Outcome>,
     /// The agent whose system prompt and tools this drive has kept, and their hash.
     prefix: Option<(Arc<SessionAgent>, String)>,
     tower: flight::Tower,
@@ -160,6 +163,9 @@ impl Drive<'_> {
             // What is not wanted any more is stopped and lands; a wait just ends.
             self.flights.retain(|effect, flight| plan.effects.contains(effect) || flight.stop());
             if !plan.append.is_empty() {
+                if plan.releases {
+                    self.come_to_rest().await;
+                }
                 let work = Work {
                     drafts: self.write(plan.append),
                     seen_input: plan.rests_on_silence.then_some(self.state.head),
@@ -276,6 +282,9 @@ impl Drive<'_> {
             provider: resolved.provider.name().into(),
             model: resolved.model.clone(),
         };
+        if let Some(ready) = self.core.hands.before_model(&self.session) {
+            ready.await;
+        }
         self.core.faults().point("model.before_request")?;
         let (gate, durable) = oneshot::channel();
         let core = Arc::clone(self.core);
@@ -287,6 +296,7 @@ impl Drive<'_> {
             log: self.core.log.clone(),
             faults: self.core.faults().clone(),
             new_id: Box::new(move || core.new_event_id()),
+            hands: Arc::clone(&self.core.hands),
         };
         let stream = resolved.provider.stream(body.clone());
         let flight = flight.take_off(stream, durable, self.tower.clone());
@@ -341,6 +351,11 @@ impl Drive<'_> {
 
     /// Appends what has come of an effect.
     async fn land(&mut self, Landing { effect, outcome }: Landing) -> Result<(), Stopped> {
+        if let Effect::Tool { thread, .. } = &effect {
+            let thread = Arc::clone(thread);
+            self.landed.insert(effect, outcome);
+            return self.append_results(&thread).await;
+        }
         self.flights.remove(&effect);
         match (&effect, outcome) {
             (Effect::Model { thread, .. }, outcome) => {
@@ -349,17 +364,7 @@ impl Drive<'_> {
                 self.append_with_rest(lines).await?;
                 self.core.faults().point("model.after_append")?;
             }
-            (Effect::Tool { thread, call }, outcome) => {
-                let line = match outcome {
-                    Outcome::Tool(outcome) => {
-                        line::tool_result(thread, call, &outcome.content, outcome.is_error)
-                    }
-                    _ => line::error_result(thread, call, step::INTERRUPTED),
-                };
-                self.core.faults().point("tool.before_append")?;
-                self.append_lines(vec![line]).await?;
-                self.core.faults().point("tool.after_append")?;
-            }
+            (Effect::Tool { .. }, _) => {}
             (Effect::SleepUntil { thread, .. }, _) => {
                 let name = self.agent_name(thread);
                 // A wait that an interrupt has ended meanwhile wakes nobody.
@@ -369,6 +374,41 @@ impl Drive<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Appends the results that have come, in the order of their calls: one that has come early
+    /// waits for those before it. Until then it counts as under way, so that nothing is started
+    /// twice; after a crash the tool's journal has it.
+    async fn append_results(&mut self, thread: &Arc<str>) -> Result<(), Stopped> {
+        loop {
+            let next =
+                self.state.thread(thread).into_iter().flat_map(|thread| &thread.calls).find_map(
+                    |call| {
+                        let (thread, call) = (Arc::clone(thread), Arc::clone(&call.event));
+                        let effect = Effect::Tool { thread, call };
+                        self.flights.contains_key(&effect).then_some(effect)
+                    },
+                );
+            let Some(effect) = next else {
+                // Nobody waits for what is left.
+                let of = |effect: &Effect| matches!(effect, Effect::Tool { thread: of, .. } if of == thread);
+                self.flights.retain(|effect, _| !of(effect));
+                self.landed.retain(|effect, _| !of(effect));
+                return Ok(());
+            };
+            let Some(outcome) = self.landed.remove(&effect) else { return Ok(()) };
+            self.flights.remove(&effect);
+            let Effect::Tool { call, .. } = &effect else { return Ok(()) };
+            let line = match outcome {
+                Outcome::Tool(outcome) => {
+                    line::tool_result(thread, call, &outcome.content, outcome.is_error)
+                }
+                _ => line::error_result(thread, call, step::INTERRUPTED),
+            };
+            self.core.faults().point("tool.before_append")?;
+            self.append_lines(vec![line]).await?;
+            self.core.faults().point("tool.after_append")?;
+        }
     }
 
     fn settle_model(&self, effect: &Effect, thread: &Arc<str>, outcome: Outcome) -> Vec<Line> {
@@ -463,12 +503,20 @@ impl Drive<'_> {
         let ends = !lines.iter().any(Line::opens_call);
         let drafts = self.write(lines);
         if ends && let Some(rest) = self.foresee_rest(&drafts) {
+            self.come_to_rest().await;
             let drafts = drafts.iter().cloned().chain(rest.drafts).collect();
             if let Kept::Yes = self.append(Work { drafts, ..rest }).await? {
                 return Ok(());
             }
         }
         self.append(Work { drafts, ..Work::default() }).await.map(drop)
+    }
+
+    /// Takes in what tools have put out, before the session says that it rests.
+    async fn come_to_rest(&self) {
+        if let Some(work) = self.core.hands.rest(&self.session) {
+            work.await;
+        }
     }
 
     /// The work that would follow these drafts, if it is to come to rest.

@@ -127,6 +127,12 @@ impl Engine {
         &self.core.providers
     }
 
+    /// The tools.
+    #[must_use]
+    pub fn hands(&self) -> &Arc<dyn Hands> {
+        &self.core.hands
+    }
+
     /// The clock.
     #[must_use]
     pub fn clock(&self) -> &Clock {
@@ -185,6 +191,11 @@ impl Engine {
         )]
         let task = tokio::task::spawn(work).abort_handle();
         drives.insert(session, Driven { again: false, poked, task: Some(task) });
+    }
+
+    /// Tells the tools that what is mounted into a session may have changed.
+    pub async fn mounts_changed(&self, session: &str) {
+        self.core.hands.mounts_changed(session).await;
     }
 
     /// How many sessions are being worked on.

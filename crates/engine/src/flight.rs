@@ -6,7 +6,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use futures_util::StreamExt as _;
 use posthouse_model::{BlockKind, Event, Failure, FailureKind, ModelStream, Response, Usage};
-use posthouse_protocol::event::kind as wire;
+use posthouse_protocol::{agent::ToolName, event::kind as wire};
 use posthouse_store::{Faults, Log, Preview};
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     settle::{Asked, Previewed},
     step::Effect,
-    tools::{ToolFuture, ToolOutcome},
+    tools::{Hands, ToolFuture, ToolOutcome},
 };
 
 /// The end of a flight.
@@ -96,6 +96,7 @@ pub(crate) struct ModelFlight {
     pub(crate) log: Log,
     pub(crate) faults: Faults,
     pub(crate) new_id: Box<dyn FnMut() -> Arc<str> + Send>,
+    pub(crate) hands: Arc<dyn Hands>,
 }
 
 impl ModelFlight {
@@ -139,6 +140,11 @@ impl ModelFlight {
                 }
                 event = stream.next() => event,
             };
+            if let Some(Event::Started { kind: BlockKind::ToolUse { name }, .. }) = &event
+                && ToolName::parse(name).is_some_and(ToolName::is_sandboxed)
+            {
+                self.hands.expect(&self.session);
+            }
             if self.faults.point("model.during_response").is_err() {
                 return Outcome::Stopped { asked: self.asked, usage };
             }

@@ -5,6 +5,7 @@
 //! Nothing in here knows HTTP, and nothing but `drive` appends work.
 
 mod cache;
+mod caged;
 pub mod clock;
 pub mod context;
 mod drive;
@@ -22,9 +23,10 @@ pub mod summary;
 pub mod tools;
 pub mod view;
 
+pub use caged::{Caged, CagedParts};
 pub use clock::{Chance, Clock};
 pub use engine::{Engine, Parts};
-pub use tools::{Hands, NoSandbox, ToolCall, ToolFuture, ToolOutcome};
+pub use tools::{Hands, ToolCall, ToolFuture, ToolOutcome};
 
 #[cfg(test)]
 mod simulation;

@@ -31,6 +31,8 @@ pub fn system(agent: &SessionAgent, opened_at: Micros) -> String {
 pub const TRIMMED: &str =
     "[This older tool result was left out to make room. Call the tool again if it is needed.]";
 
+const WHERE: &str = "Where to look; the working directory by default.";
+
 /// What a model is told of a sandbox tool.
 #[must_use]
 pub fn describe(tool: ToolName) -> &'static str {
@@ -94,10 +96,20 @@ pub fn input_schema(tool: ToolName) -> serde_json::Value {
             }),
             &["file_path", "old_string", "new_string"],
         ),
-        ToolName::Glob | ToolName::Grep => (
+        ToolName::Glob => (
             json!({
                 "pattern": { "type": "string" },
-                "path": { "type": "string", "description": "Where to look; the working directory by default." },
+                "path": { "type": "string", "description": WHERE },
+            }),
+            &["pattern"],
+        ),
+        ToolName::Grep => (
+            json!({
+                "pattern": { "type": "string" },
+                "path": { "type": "string", "description": WHERE },
+                "glob": { "type": "string", "description": "Only files whose names fit, such as *.rs." },
+                "head_limit": { "type": "integer", "description": "At most so many matching lines." },
+                "context": { "type": "integer", "description": "Lines to show around each match." },
             }),
             &["pattern"],
         ),

@@ -8,6 +8,7 @@ use posthouse_protocol::{
     ApiError, Micros,
     agent::SessionAgent,
     event::{ClientEvent, kind as wire},
+    resource::FileResource,
 };
 use posthouse_store::{
     Draft, Error, Record,
@@ -167,11 +168,16 @@ pub fn archive(summary: &Summary, at: Micros, random: &mut dyn FnMut() -> [u8; 1
     Scribe { now: at, random }.write(summary, lines.into())
 }
 
-/// A session as the wire shows it.
+/// A session as the wire shows it, with what is mounted into it.
 ///
 /// # Errors
 /// [`Error::Damaged`] when row or document are not what this version writes.
-pub fn show(row: &SessionRow, document: &str, now: Micros) -> Result<String, Error> {
+pub fn show(
+    row: &SessionRow,
+    document: &str,
+    resources: &[FileResource],
+    now: Micros,
+) -> Result<String, Error> {
     let summary = read_summary(&row.fold)?;
     let document: Document<Box<RawValue>> = read_json(document)?;
     let until = summary.ended_at.unwrap_or(now);
@@ -185,7 +191,7 @@ pub fn show(row: &SessionRow, document: &str, now: Micros) -> Result<String, Err
         status: summary.status,
         title: document.title.as_deref(),
         metadata: &document.metadata,
-        resources: [],
+        resources,
         vault_ids: [],
         budget: None,
         usage: summary.spending().render(summary.activity.seconds(until), started),
@@ -256,7 +262,7 @@ struct Session<'a> {
     status: Status,
     title: Option<&'a str>,
     metadata: &'a BTreeMap<String, String>,
-    resources: [(); 0],
+    resources: &'a [FileResource],
     vault_ids: [(); 0],
     budget: Option<()>,
     usage: Value,

@@ -8,7 +8,10 @@ pub mod auth;
 pub mod call;
 pub mod environments;
 pub mod events;
+pub mod files;
+pub mod resources;
 pub mod respond;
+pub mod sandboxes;
 pub mod sessions;
 pub mod stream;
 pub mod threads;
@@ -23,18 +26,22 @@ use axum::{
 };
 use posthouse_engine::Engine;
 use posthouse_protocol::agent::ModelRules;
-use posthouse_store::{Database, answers::Unwritten};
+use posthouse_store::{Blobs, Database, answers::Unwritten};
 use tokio::sync::watch;
 
 pub use call::Call;
 pub use respond::{Answer, Refusal};
 
-use crate::keys::Keys;
+use crate::{config, keys::Keys};
 
 /// What all handlers share.
 pub struct App {
     /// The database.
     pub database: Database,
+    /// The contents of files.
+    pub blobs: Blobs,
+    /// Bounds on files.
+    pub files: config::Files,
     /// What works on sessions.
     pub engine: Engine,
     /// What agents may ask of models.
@@ -66,6 +73,9 @@ pub fn routes() -> Vec<(&'static str, MethodRouter<Shared>)> {
             get(environments::retrieve).post(environments::update).delete(environments::delete),
         ),
         ("/v1/environments/{environment}/archive", post(environments::archive)),
+        ("/v1/files", get(files::list).post(files::upload)),
+        ("/v1/files/{file}", get(files::retrieve).delete(files::delete)),
+        ("/v1/files/{file}/content", get(files::content)),
         ("/v1/sessions", get(sessions::list).post(sessions::create)),
         (
             "/v1/sessions/{session}",
@@ -74,11 +84,18 @@ pub fn routes() -> Vec<(&'static str, MethodRouter<Shared>)> {
         ("/v1/sessions/{session}/archive", post(sessions::archive)),
         ("/v1/sessions/{session}/events", get(events::list).post(events::send)),
         ("/v1/sessions/{session}/events/stream", get(stream::session)),
+        ("/v1/sessions/{session}/resources", get(resources::list).post(resources::add)),
+        (
+            "/v1/sessions/{session}/resources/{resource}",
+            get(resources::retrieve).post(resources::update).delete(resources::delete),
+        ),
         ("/v1/sessions/{session}/threads", get(threads::list)),
         ("/v1/sessions/{session}/threads/{thread}", get(threads::retrieve)),
         ("/v1/sessions/{session}/threads/{thread}/archive", post(threads::archive)),
         ("/v1/sessions/{session}/threads/{thread}/events", get(events::list_thread)),
         ("/v1/sessions/{session}/threads/{thread}/stream", get(stream::thread)),
+        ("/posthouse/v1/sandboxes", get(sandboxes::list)),
+        ("/posthouse/v1/sandboxes/{session}/kill", post(sandboxes::kill)),
     ]
 }
 

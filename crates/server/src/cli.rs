@@ -1,7 +1,14 @@
 //! The command line: what was typed, and what it comes to.
 //!
-//! Prints for people; what goes wrong is one line on standard error and exit code 1.
+//! Prints for people; what goes wrong is one line on standard error and exit code 1, or 2 when
+//! what was typed can't be done.
 
+mod doctor;
+mod place;
+mod plain;
+mod run;
+mod sandboxes;
+mod screen;
 mod sessions;
 mod show;
 
@@ -15,12 +22,12 @@ use tokio::{
 
 use crate::{
     Error,
-    config::{Config, Flags},
+    config::{Config, Flags, OWN_PROGRAM},
     demo,
     start::{self, GRACE},
 };
 
-pub use show::{Shown, line};
+pub use show::{Shown, line, whole_result};
 
 /// Says a line on standard output. Unlike `println!` it does not end the program when nobody
 /// reads it: a server outlives the terminal that it was started from.
@@ -38,6 +45,17 @@ pub(crate) fn say_text(text: &str) {
     let _ = output.write_all(text.as_bytes()).and_then(|()| output.flush());
 }
 
+/// Says something beside the output, on standard error; what is quoted in it is made harmless.
+pub(crate) fn note(text: &str) {
+    ask_text(&format!("posthouse: {}\n", plain::harmless(text)));
+}
+
+/// Writes to standard error as it is, if anybody reads it.
+pub(crate) fn ask_text(text: &str) {
+    use std::io::Write as _;
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
 /// A self-hosted home for AI agents.
 #[derive(Debug, Parser)]
 #[command(name = "posthouse", version, about)]
@@ -52,8 +70,14 @@ enum Command {
     Serve(ServeArguments),
     /// See it work: no key, no network, a scripted model.
     Demo(DemoArguments),
+    /// Give an agent a task and watch it work.
+    Run(run::RunArguments),
     /// Look at sessions of a running server, and speak to them.
     Sessions(sessions::SessionsArguments),
+    /// Look at the sandboxes of a running server, and end them.
+    Sandboxes(sandboxes::SandboxesArguments),
+    /// Say what this host allows and what is missing.
+    Doctor(doctor::DoctorArguments),
 }
 
 #[derive(Debug, Args)]
@@ -86,28 +110,37 @@ pub fn run() -> ExitCode {
     };
     let outcome = runtime.block_on(async {
         match arguments.command {
-            Command::Serve(arguments) => serve(arguments).await,
+            Command::Serve(arguments) => serve(arguments).await.map(done),
             Command::Demo(arguments) => {
                 let filter = variable("POSTHOUSE_LOG").unwrap_or_else(|| "error".to_owned());
                 tell_to_standard_error(&filter)?;
-                demo::run(arguments.without).await
+                demo::run(arguments.without, OWN_PROGRAM.into()).await.map(|_| ExitCode::SUCCESS)
             }
-            Command::Sessions(arguments) => sessions::run(arguments).await,
+            Command::Run(arguments) => run::run(arguments).await,
+            Command::Sessions(arguments) => sessions::run(arguments).await.map(done),
+            Command::Sandboxes(arguments) => sandboxes::run(arguments).await.map(done),
+            Command::Doctor(arguments) => doctor::run(arguments).await,
         }
     });
     // Whoever signals twice does not want to wait for anything.
     runtime.shutdown_timeout(Duration::ZERO);
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => fail(&error),
     }
 }
 
+fn done((): ()) -> ExitCode {
+    ExitCode::SUCCESS
+}
+
 fn fail(error: &Error) -> ExitCode {
-    use std::io::Write as _;
-    // Whoever has closed standard error does not want to know.
-    let _ = writeln!(std::io::stderr(), "posthouse: {}", error.with_causes());
-    ExitCode::FAILURE
+    // A server's words are data, too.
+    note(&error.with_causes());
+    match error {
+        Error::Usage(_) => ExitCode::from(2),
+        _ => ExitCode::FAILURE,
+    }
 }
 
 /// Reads a variable of the environment.
@@ -160,7 +193,7 @@ fn tell_to_standard_error(filter: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// The signals that stop a server.
+/// The signals that stop a server, and interrupt a run.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,

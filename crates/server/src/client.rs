@@ -77,6 +77,15 @@ impl Client {
         self.read(self.request(Method::GET, path)).await
     }
 
+    /// The bytes behind a `GET`, whatever they are.
+    ///
+    /// # Errors
+    /// [`Error::NoServer`], [`Error::Connection`], [`Error::Refused`].
+    pub async fn download(&self, path: &str) -> Result<Bytes, Error> {
+        let response = self.send(self.request(Method::GET, path)).await?;
+        response.bytes().await.map_err(|error| self.failed(error))
+    }
+
     /// `POST` of a JSON body.
     ///
     /// # Errors

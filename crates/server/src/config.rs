@@ -4,6 +4,8 @@
 //! `docs/CONFIGURATION.md`. Keys of providers are never in the file, only the names of the
 //! variables that hold them.
 
+mod sandbox;
+
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -17,10 +19,15 @@ use posthouse_model::{
 };
 use serde::Deserialize;
 
+pub use sandbox::{Egress, Sandbox};
+
 use crate::Error;
 
 /// Where the server listens unless told otherwise.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:8787";
+
+/// The program that runs, whatever lies at its path by now.
+pub const OWN_PROGRAM: &str = "/proc/self/exe";
 
 /// How a variable of the environment is read.
 pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -51,8 +58,27 @@ pub struct Config {
     pub providers: Providers,
     /// Bounds on what one turn may do.
     pub limits: Limits,
+    /// How tools are caged.
+    pub sandbox: Sandbox,
+    /// What cages may reach.
+    pub egress: Egress,
+    /// The program that is executed as the launcher of cages: this very one.
+    pub helper: PathBuf,
+    /// Bounds on files.
+    pub files: Files,
     /// Whether sessions are worked on. The demo switches it off to show that it matters.
     pub harness: bool,
+}
+
+/// A provider, for whoever wants to know what is configured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedProvider {
+    /// Its name.
+    pub name: String,
+    /// The variable that holds its key.
+    pub variable: String,
+    /// Whether that variable is set.
+    pub has_key: bool,
 }
 
 /// Bounds on what one turn may do.
@@ -69,6 +95,34 @@ impl Default for Limits {
     }
 }
 
+/// Bounds on files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Files {
+    /// How many bytes one file may have.
+    pub max_bytes: u64,
+    /// How many bytes all files may have together.
+    pub quota_bytes: u64,
+}
+
+impl Files {
+    /// Refuses what no file can fit into.
+    fn check(self) -> Result<Self, Error> {
+        for (name, bytes) in [("max_bytes", self.max_bytes), ("quota_bytes", self.quota_bytes)] {
+            if bytes == 0 {
+                return Err(Error::Config(format!("files.{name}: is 0; write at least 1")));
+            }
+        }
+        Ok(self)
+    }
+}
+
+impl Default for Files {
+    fn default() -> Self {
+        Self { max_bytes: 500 << 20, quota_bytes: 1 << 40 }
+    }
+}
+
 /// The file, as it is written.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -77,6 +131,9 @@ struct File {
     data: Option<PathBuf>,
     log: Option<String>,
     limits: Limits,
+    sandbox: sandbox::SandboxEntry,
+    egress: sandbox::EgressEntry,
+    files: Files,
     providers: BTreeMap<String, ProviderEntry>,
     models: toml::Table,
 }
@@ -128,6 +185,10 @@ impl Config {
                 .unwrap_or_else(|| "warn,posthouse=info".to_owned()),
             api_key: variable("POSTHOUSE_API_KEY"),
             limits: file.limits,
+            sandbox: file.sandbox.read()?,
+            egress: file.egress.read()?,
+            helper: OWN_PROGRAM.into(),
+            files: file.files.check()?,
             harness: true,
         })
     }
@@ -139,6 +200,46 @@ impl Config {
     pub fn data_folder(flags: &Flags, variables: Variables<'_>) -> Result<PathBuf, Error> {
         let variable = |name: &str| variables(name).filter(|value| !value.trim().is_empty());
         File::find(flags, &variable)?.data_folder(flags, &variable)
+    }
+
+    /// How tools are caged, by the same rules and without looking at the rest.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn sandbox(flags: &Flags, variables: Variables<'_>) -> Result<Sandbox, Error> {
+        let variable = |name: &str| variables(name).filter(|value| !value.trim().is_empty());
+        File::find(flags, &variable)?.sandbox.read()
+    }
+
+    /// The providers that are configured, whether or not they can be used: which variable holds
+    /// each one's key, and whether it is set.
+    ///
+    /// # Errors
+    /// [`Error::Config`], [`Error::ConfigFile`].
+    pub fn listed_providers(
+        flags: &Flags,
+        variables: Variables<'_>,
+    ) -> Result<Vec<ListedProvider>, Error> {
+        let set = |name: &str| variables(name).is_some_and(|value| !value.trim().is_empty());
+        let usual = || {
+            let token = "ANTHROPIC_AUTH_TOKEN";
+            let chosen = !set("ANTHROPIC_API_KEY") && set(token);
+            if chosen { token } else { "ANTHROPIC_API_KEY" }.to_owned()
+        };
+        let variable = |name: &str| variables(name).filter(|value| !value.trim().is_empty());
+        let mut listed: Vec<ListedProvider> = File::find(flags, &variable)?
+            .providers
+            .into_iter()
+            .map(|(name, entry)| {
+                let variable = entry.api_key_env.unwrap_or_else(usual);
+                ListedProvider { name, has_key: set(&variable), variable }
+            })
+            .collect();
+        if !listed.iter().any(|one| one.name == "anthropic") && set(&usual()) {
+            let variable = usual();
+            listed.push(ListedProvider { name: "anthropic".into(), has_key: true, variable });
+        }
+        Ok(listed)
     }
 }
 
@@ -270,6 +371,7 @@ mod tests {
         assert_eq!(config.listen.to_string(), DEFAULT_LISTEN);
         assert_eq!(config.data, Path::new("/home/somebody/.local/share/posthouse"));
         assert_eq!(config.limits.model_requests_per_turn, 500);
+        assert_eq!(config.files, Files { max_bytes: 524_288_000, quota_bytes: 1_099_511_627_776 });
         assert!(config.providers.names().is_empty());
     }
 
@@ -302,6 +404,8 @@ mod tests {
             ("[models.\"m\"]\ncolour = 1", "colour"),
             ("listen = \"here\"", "listen"),
             ("[limits]\nmodel_requests_per_turn = 0", "limits.model_requests_per_turn"),
+            ("[files]\nmax = 1", "max"),
+            ("[files]\nquota_bytes = 0", "files.quota_bytes"),
         ] {
             let error = load(text, &[]).err().unwrap();
             assert!(error.contains(name), "{text}: {error}");

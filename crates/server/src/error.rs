@@ -83,6 +83,9 @@ pub enum Error {
         /// What is odd about it.
         what: String,
     },
+    /// What was typed can't be done.
+    #[error("{0}")]
+    Usage(String),
     /// The demo did not see what it should.
     #[error("the demo has failed: {0}")]
     Demo(String),

@@ -15,6 +15,7 @@ pub mod error;
 pub mod keys;
 pub mod local;
 pub mod rules;
+pub mod sandbox;
 pub mod start;
 
 pub use error::Error;

@@ -3,13 +3,18 @@
 //! Start: key check → database and migrations → bind → keys → workers → listening. Stop: accept
 //! nothing more, tell streams to end, let workers finish within the grace, close the database.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::serve::ListenerExt as _;
-use posthouse_engine::{Chance, Clock, Engine, NoSandbox, Parts, sessions, step};
+use posthouse_engine::{Chance, Clock, Engine, Parts, sessions, step};
 use posthouse_store::{
-    Database, Durability, Log, Options,
+    Blobs, Database, Durability, Log, Options,
     answers::{self, Unwritten},
+    tables::files,
 };
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::timeout};
 
@@ -21,6 +26,7 @@ use crate::{
     keys::{Keys, Opened},
     local::LocalServer,
     rules::ProviderRules,
+    sandbox,
 };
 
 /// How long a stop waits for what is under way.
@@ -29,6 +35,9 @@ pub const GRACE: Duration = Duration::from_secs(10);
 /// How often what nobody needs any more is forgotten: answers that can't be given again, and
 /// states of sessions at rest.
 const SWEEP: Duration = Duration::from_secs(15);
+
+/// How often sandboxes are looked at that nobody needs any more.
+const TICK: Duration = Duration::from_secs(1);
 
 /// A server that listens.
 pub struct Running {
@@ -60,6 +69,11 @@ pub async fn start(config: Config) -> Result<Running, Error> {
         durability: Durability::Disk,
         faults: crash::from_environment(),
     })?;
+    let blobs = Blobs::open(&config.data)?;
+    let left = blobs.sweep(&database)?;
+    if left > 0 {
+        tracing::info!(left, "deleted what a crash had left of files");
+    }
     let bind = |source| Error::Bind { address: config.listen, source };
     let listener = TcpListener::bind(config.listen).await.map_err(bind)?;
     let address = listener.local_addr().map_err(bind)?;
@@ -69,10 +83,12 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     getrandom::fill(&mut boot).map_err(Error::Random)?;
     let (stop, stopping) = watch::channel(false);
     let boot = posthouse_store::record::hex(&boot);
+    let log = Log::new(database.clone(), Arc::new(sessions::fold_row));
+    let hands = sandbox::hands(&config, address, &log, &blobs)?;
     let engine = Engine::new(Parts {
-        log: Log::new(database.clone(), Arc::new(sessions::fold_row)),
+        log,
         providers: config.providers.clone(),
-        hands: Arc::new(NoSandbox),
+        hands,
         limits: step::Limits { requests_per_turn: config.limits.model_requests_per_turn },
         clock: Clock::System,
         chance: Chance::system(),
@@ -84,12 +100,14 @@ pub async fn start(config: Config) -> Result<Running, Error> {
         rules: Arc::new(ProviderRules(config.providers.clone())),
         engine: engine.clone(),
         database: database.clone(),
+        blobs: blobs.clone(),
+        files: config.files,
         keys,
         boot,
         unwritten: Unwritten::default(),
         stopping: stopping.clone(),
     });
-    let sweeping = spawn_sweep(database, engine, stopping.clone());
+    let sweeping = spawn_sweep(database, blobs, engine, stopping.clone());
     let url = format!("http://{}", reachable(address));
     let local = LocalServer { url: url.clone(), token, pid: std::process::id() };
     local.write(&config.data)?;
@@ -129,6 +147,7 @@ impl Running {
         if served.is_err() {
             self.serving.abort();
         }
+        self.app.engine.hands().stop().await;
         self.sweeping.abort();
         self.local.remove(&self.config.data);
         let app = Arc::clone(&self.app);
@@ -164,19 +183,42 @@ fn spawn_serve(
 #[expect(clippy::disallowed_methods, reason = "ends with `stopping`; `Running::stop` aborts it")]
 fn spawn_sweep(
     database: Database,
+    blobs: Blobs,
     engine: Engine,
     mut stopping: watch::Receiver<bool>,
 ) -> JoinHandle<()> {
     tokio::spawn(async move {
-        while timeout(SWEEP, stopping.wait_for(|stop| *stop)).await.is_err() {
+        let mut swept = Instant::now();
+        while timeout(TICK, stopping.wait_for(|stop| *stop)).await.is_err() {
+            engine.hands().sweep();
+            if swept.elapsed() < SWEEP {
+                continue;
+            }
+            swept = Instant::now();
             engine.sweep();
             let at = now();
             let swept = database.write(move |connection| answers::prune(connection, at)).await;
             if let Err(error) = swept {
                 tracing::warn!(%error, "old answers were not deleted");
             }
+            if let Err(error) = expire_files(&database, &blobs, &engine).await {
+                tracing::warn!(%error, "old files were not deleted");
+            }
         }
     })
+}
+
+/// Takes their contents from files whose time has come.
+async fn expire_files(
+    database: &Database,
+    blobs: &Blobs,
+    engine: &Engine,
+) -> Result<(), posthouse_store::Error> {
+    let at = now();
+    for session in database.write(move |connection| files::expire(connection, at)).await? {
+        engine.mounts_changed(&session).await;
+    }
+    blobs.bury(database).await.map(drop)
 }
 
 /// An address that connects from this machine, for one that may stand for all of them.

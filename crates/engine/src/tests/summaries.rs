@@ -42,7 +42,7 @@ fn row(play: &Play) -> SessionRow {
 }
 
 fn show(play: &Play) -> Value {
-    let shown = sessions::show(&row(play), play.document(), play.now).unwrap();
+    let shown = sessions::show(&row(play), play.document(), &[], play.now).unwrap();
     serde_json::from_str(&shown).unwrap()
 }
 

@@ -85,6 +85,11 @@ impl Call {
         &self.body
     }
 
+    /// What tells this request from others where its body is not kept: [`Call::post`] goes by it.
+    pub fn stand_in(&mut self, body: Bytes) {
+        self.body = body;
+    }
+
     /// The answer to a POST that the log has kept.
     #[must_use]
     pub fn answer(&self, answered: Answered) -> Answer {
@@ -188,10 +193,12 @@ fn noun(kind: IdKind) -> &'static str {
     }
 }
 
-impl FromRequest<Shared> for Call {
-    type Rejection = Refusal;
-
-    async fn from_request(request: Request, app: &Shared) -> Result<Self, Refusal> {
+impl Call {
+    /// A request whose body nobody has read yet.
+    ///
+    /// # Errors
+    /// 401, 404.
+    pub(super) async fn split(request: Request, app: &Shared) -> Result<(Self, Body), Refusal> {
         let (mut parts, body) = request.into_parts();
         let params = RawPathParams::from_request_parts(&mut parts, app)
             .await
@@ -203,26 +210,48 @@ impl FromRequest<Shared> for Call {
             .remove::<Principal>()
             .ok_or_else(|| ApiError::new(ErrorKind::Authentication, "Authentication failed"))?;
         let request_id = parts.extensions.remove::<RequestId>().map(|id| id.0).unwrap_or_default();
-        let body =
-            if parts.method == Method::POST { read(&parts, body).await? } else { Bytes::new() };
-        Ok(Self { app: Arc::clone(app), principal, at: now(), request_id, ids, parts, body })
+        let app = Arc::clone(app);
+        let call = Self { app, principal, at: now(), request_id, ids, parts, body: Bytes::new() };
+        Ok((call, body))
     }
 }
 
-async fn read(parts: &Parts, body: Body) -> Result<Bytes, ApiError> {
+impl FromRequest<Shared> for Call {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, app: &Shared) -> Result<Self, Refusal> {
+        let (mut call, body) = Self::split(request, app).await?;
+        if call.parts.method == Method::POST {
+            call.body = read(&call, body).await?;
+        }
+        Ok(call)
+    }
+}
+
+/// Refuses a body that is packed.
+///
+/// # Errors
+/// 400 `request_body_encoding_unsupported`.
+pub(super) fn refuse_encoding(call: &Call) -> Result<(), ApiError> {
+    match call.parts.headers.get(header::CONTENT_ENCODING) {
+        Some(encoding) if encoding != "identity" => {
+            let message = "content-encoding: is not supported; send the body as it is";
+            Err(ApiError::invalid(message).with_code("request_body_encoding_unsupported"))
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn read(call: &Call, body: Body) -> Result<Bytes, ApiError> {
     let too_large = || {
         ApiError::new(
             ErrorKind::TooLarge,
             format!("request body: is larger than {LONGEST_BODY} bytes; send less"),
         )
     };
-    if let Some(encoding) = parts.headers.get(header::CONTENT_ENCODING)
-        && encoding != "identity"
-    {
-        let message = "content-encoding: is not supported; send the body as it is";
-        return Err(ApiError::invalid(message).with_code("request_body_encoding_unsupported"));
-    }
-    let length = parts
+    refuse_encoding(call)?;
+    let length = call
+        .parts
         .headers
         .get(header::CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());

@@ -17,6 +17,7 @@ use posthouse_protocol::{
     id::IdKind,
     metadata::{self, Removal},
     page::{Cursor, Order, Page, Position},
+    resource,
 };
 use posthouse_store::{
     InputError, SessionRow,
@@ -25,7 +26,7 @@ use posthouse_store::{
 };
 use serde_json::{Value, json, value::RawValue};
 
-use super::{Answer, Call, Refusal};
+use super::{Answer, Call, Refusal, files, resources};
 
 const LIST: &str = "sessions";
 const TITLE: std::ops::RangeInclusive<usize> = 0..=500;
@@ -58,7 +59,11 @@ pub async fn create(call: Call) -> Result<Answer, Refusal> {
         )
         .into());
     }
-    for name in ["budget", "vault_ids", "resources", "posthouse"] {
+    let resources = match fields.list("resources", 0..=resource::MOST)? {
+        Given::Value(values) => resource::parse_list(values)?,
+        Given::Absent | Given::Null => Vec::new(),
+    };
+    for name in ["budget", "vault_ids", "posthouse"] {
         fields.unsupported(name, LATER)?;
     }
     fields.finish()?;
@@ -87,8 +92,10 @@ pub async fn create(call: Call) -> Result<Answer, Refusal> {
     let at = call.at;
     let answered = engine
         .log()
-        .create(new, drafts, claim, Some(call.post()?), move |row, document| {
-            sessions::show(row, document, at)
+        .create_with(new, drafts, claim, Some(call.post()?), move |connection, row, document| {
+            let mounted =
+                resources::mount_all(connection, &row.workspace, &row.id, &resources, at)?;
+            Ok::<_, Refusal>(sessions::show(row, document, &mounted, at)?)
         })
         .await?;
     if wakes {
@@ -105,7 +112,7 @@ pub async fn retrieve(call: Call) -> Result<Answer, Refusal> {
     call.no_query()?;
     let (row, document) = find(&call)?;
     show_end(&call, &row).await?;
-    Ok(Answer::new(sessions::show(&row, &document, call.at)?))
+    show(&call, &row, &document)
 }
 
 /// `POST /v1/sessions/{session}`: title, metadata, and the agent's tools while nobody works.
@@ -142,7 +149,7 @@ pub async fn update(call: Call) -> Result<Answer, Refusal> {
         call.app.engine.wake(&row.id);
     }
     let (row, document) = find(&call)?;
-    Ok(Answer::new(sessions::show(&row, &document, at)?))
+    show(&call, &row, &document)
 }
 
 /// What an update asks for.
@@ -155,10 +162,7 @@ struct Change {
 impl Change {
     fn apply(self, before: &Document, summary: &Summary) -> Result<Document, Refusal> {
         if summary.status == Status::Terminated {
-            return Err(ApiError::invalid(
-                "The session is archived and can't be changed; create a new session.",
-            )
-            .into());
+            return Err(archived().into());
         }
         let mut after = before.clone();
         if let Some(agent) = self.agent {
@@ -233,10 +237,16 @@ pub async fn list(call: Call) -> Result<Answer, Refusal> {
     let has_before = if backward { more } else { cursor.is_some() };
     let previous = rows.first().filter(|_| has_before);
     let previous = previous.map(|(row, _)| Cursor::before(LIST, order, position(row)).encode());
-    let shown = rows
-        .iter()
-        .map(|(row, document)| sessions::show(row, document, call.at))
-        .collect::<Result<Vec<_>, _>>()?;
+    let at = call.at;
+    let show = move |connection: &_, (row, document): &(SessionRow, String)| {
+        let mounted = resources::of_session(connection, &row.id)?;
+        sessions::show(row, document, &mounted, at)
+    };
+    let shown = call
+        .app
+        .database
+        .read_many(move |connection| rows.iter().map(|row| show(connection, row)).collect())
+        .await?;
     Ok(Answer::new(Page::both_ways(shown, next, previous).to_json()))
 }
 
@@ -268,7 +278,7 @@ pub async fn archive(call: Call) -> Result<Answer, Refusal> {
     });
     appended.await.map_err(refused)?;
     let (row, document) = find(&call)?;
-    Ok(Answer::new(sessions::show(&row, &document, at)?))
+    show(&call, &row, &document)
 }
 
 /// `DELETE /v1/sessions/{session}`.
@@ -288,6 +298,9 @@ pub async fn delete(call: Call) -> Result<Answer, Refusal> {
         Ok(())
     });
     deleted.await.map_err(refused)?;
+    // What a crash leaves of it is deleted at the next start.
+    call.app.engine.hands().delete(&row.id).await;
+    files::bury(&call.app).await;
     let json = json!({ "id": row.id, "type": "session_deleted" });
     Ok(Answer::new(json.to_string()))
 }
@@ -336,6 +349,18 @@ pub(super) fn refused(error: InputError<Refusal>) -> Refusal {
         InputError::Refused(refusal) => refusal,
         InputError::Store(error) => error.into(),
     }
+}
+
+/// A session that is over.
+pub(super) fn archived() -> ApiError {
+    ApiError::invalid("The session is archived and can't be changed; create a new session.")
+}
+
+/// A session with what is mounted into it.
+fn show(call: &Call, row: &SessionRow, document: &str) -> Result<Answer, Refusal> {
+    let mounted =
+        call.app.database.read(|connection| resources::of_session(connection, &row.id))?;
+    Ok(Answer::new(sessions::show(row, document, &mounted, call.at)?))
 }
 
 /// A session that is not there, or not the caller's.

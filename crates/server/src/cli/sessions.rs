@@ -1,34 +1,22 @@
 //! `posthouse sessions`: looks at the sessions of a running server and speaks to them, through
 //! the public API alone.
 
-use std::{io::Write as _, path::PathBuf, time::Duration};
-
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
 
-use super::{Shown, line, variable};
-use crate::{
-    Error,
-    client::Client,
-    config::{Config, Flags},
+use super::{
+    Shown, line,
+    place::{Follow, Next, Place, PlaceArguments},
+    plain::{harmless_json, one_line},
+    say_text as say,
 };
-
-/// How long a cut stream may stay away.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// How long to wait before a stream is opened again.
-const PAUSE: Duration = Duration::from_millis(500);
+use crate::{Error, client::Client};
 
 /// `posthouse sessions …`.
 #[derive(Debug, Args)]
 pub(super) struct SessionsArguments {
-    /// The data folder of the server on this machine
-    #[arg(long, value_name = "DIR", global = true)]
-    data: Option<PathBuf>,
-    /// The server's address, with its key in POSTHOUSE_API_KEY
-    #[arg(long, value_name = "URL", global = true, conflicts_with = "data")]
-    url: Option<String>,
+    #[command(flatten)]
+    place: PlaceArguments,
     /// Print JSON, one thing per line
     #[arg(long, global = true)]
     json: bool,
@@ -60,6 +48,24 @@ enum Command {
         /// What to say
         text: String,
     },
+    /// Let a tool call run that waits for you.
+    Allow {
+        /// The session's id
+        #[arg(value_parser = session_id)]
+        id: String,
+        /// The call's id
+        call: String,
+    },
+    /// Refuse a tool call that waits for you.
+    Deny {
+        /// The session's id
+        #[arg(value_parser = session_id)]
+        id: String,
+        /// The call's id
+        call: String,
+        /// What the model is told
+        reason: Option<String>,
+    },
     /// Stop what a session is doing.
     Interrupt {
         /// The session's id
@@ -68,53 +74,38 @@ enum Command {
     },
 }
 
-/// Where the server is.
-enum Place {
-    /// It works on a data folder of this machine, and may come back elsewhere after a restart.
-    Folder(PathBuf),
-    /// It has an address and a key.
-    Address { url: String, key: String },
-}
-
-impl Place {
-    fn client(&self) -> Result<Client, Error> {
-        match self {
-            Self::Folder(data) => Client::local(data),
-            Self::Address { url, key } => Client::new(url, key),
-        }
-    }
-}
-
 /// Runs what was typed.
 pub(super) async fn run(arguments: SessionsArguments) -> Result<(), Error> {
-    let place = match arguments.url {
-        Some(url) => {
-            let key = variable("POSTHOUSE_API_KEY").ok_or_else(|| {
-                Error::Config("--url: needs the server's key in POSTHOUSE_API_KEY".into())
-            })?;
-            Place::Address { url, key }
-        }
-        None => {
-            let flags = Flags { data: arguments.data, ..Flags::default() };
-            Place::Folder(Config::data_folder(&flags, &variable)?)
-        }
-    };
+    let place = arguments.place.place()?;
     let client = place.client()?;
     let json = arguments.json;
     match arguments.command {
         Command::List => list(&client, json).await,
         Command::Show { id } => show(&client, &id, json).await,
-        Command::Follow { id } => follow(&place, &id, json).await,
+        Command::Follow { id } => follow(place, &id, json).await,
         Command::Send { id, text } => {
             let content = json!([{ "type": "text", "text": text }]);
             send(&client, &id, json!({ "type": "user.message", "content": content })).await
+        }
+        Command::Allow { id, call } => {
+            let event =
+                json!({ "type": "user.tool_confirmation", "tool_use_id": call, "result": "allow" });
+            send(&client, &id, event).await
+        }
+        Command::Deny { id, call, reason } => {
+            let mut event =
+                json!({ "type": "user.tool_confirmation", "tool_use_id": call, "result": "deny" });
+            if let Some(reason) = reason {
+                event["deny_message"] = reason.into();
+            }
+            send(&client, &id, event).await
         }
         Command::Interrupt { id } => send(&client, &id, json!({ "type": "user.interrupt" })).await,
     }
 }
 
 /// Ids go into addresses as they are.
-fn session_id(text: &str) -> Result<String, String> {
+pub(super) fn session_id(text: &str) -> Result<String, String> {
     if posthouse_protocol::id::IdKind::Session.is_well_formed(text) {
         return Ok(text.to_owned());
     }
@@ -125,10 +116,10 @@ async fn list(client: &Client, json: bool) -> Result<(), Error> {
     let sessions = client.all("/v1/sessions?limit=100&include_archived=true").await?;
     for session in &sessions {
         if json {
-            say(&format!("{session}\n"));
+            say(&format!("{}\n", harmless_json(session)));
             continue;
         }
-        let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+        let text = |value: &Value| one_line(value.as_str().unwrap_or("-"));
         let created: String = text(&session["created_at"]).chars().take(19).collect();
         say(&format!(
             "{}  {:<12}  {created}  {}  {}\n",
@@ -149,11 +140,11 @@ async fn show(client: &Client, id: &str, json: bool) -> Result<(), Error> {
     let events = client.all(&format!("/v1/sessions/{id}/events")).await?;
     if json {
         for event in &events {
-            say(&format!("{event}\n"));
+            say(&format!("{}\n", harmless_json(event)));
         }
         return Ok(());
     }
-    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let text = |value: &Value| one_line(value.as_str().unwrap_or("-"));
     say(&format!(
         "{id}  {}\nagent  {} (version {}), {}\nmade   {}\ntitle  {}\n\n",
         text(&session["status"]),
@@ -179,46 +170,26 @@ async fn send(client: &Client, id: &str, event: Value) -> Result<(), Error> {
 }
 
 /// Follows a session until it is over, across cuts of the connection and restarts of the server.
-async fn follow(place: &Place, id: &str, json: bool) -> Result<(), Error> {
+async fn follow(place: Place, id: &str, json: bool) -> Result<(), Error> {
     let deltas = if json { "" } else { "?event_deltas[]=agent.message" };
-    let path = format!("/v1/sessions/{id}/events/stream{deltas}");
-    let mut last: Option<String> = None;
+    let mut stream = Follow::new(place, format!("/v1/sessions/{id}/events/stream{deltas}"));
     let mut shown = Shown::default();
-    let mut opened: Option<Instant> = None;
     loop {
-        let stream = match place.client() {
-            Ok(client) => client.stream(&path, last.as_deref()).await,
-            Err(error) => Err(error),
-        };
-        match (stream, opened) {
-            (Ok(mut events), _) => {
-                while let Some(frame) = events.next().await? {
-                    if frame.id.is_some() {
-                        last = frame.id;
-                    }
-                    say(&if json {
-                        format!("{}\n", frame.event)
-                    } else {
-                        shown.next(&frame.event)
-                    });
-                    let kind = frame.event["type"].as_str();
-                    if let Some("session.deleted" | "session.status_terminated") = kind {
-                        return Ok(());
-                    }
-                }
+        let frame = match stream.next().await? {
+            Next::Frame(frame) => frame,
+            Next::Cut => {
                 say(&shown.close());
-                opened = Some(Instant::now());
+                continue;
             }
-            (Err(error @ Error::Refused { status: 400..500, .. }), _) => return Err(error),
-            (Err(_), Some(since)) if since.elapsed() < PATIENCE => {}
-            (Err(error), _) => return Err(error),
+        };
+        say(&if json {
+            format!("{}\n", harmless_json(&frame.event))
+        } else {
+            shown.next(&frame.event)
+        });
+        let kind = frame.event["type"].as_str();
+        if let Some("session.deleted" | "session.status_terminated") = kind {
+            return Ok(());
         }
-        sleep(PAUSE).await;
     }
-}
-
-/// Prints at once; a reader that is gone is no reason to fail.
-fn say(text: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }

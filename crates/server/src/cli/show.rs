@@ -2,30 +2,37 @@
 
 use serde_json::Value;
 
+use super::plain::harmless;
+
 /// The longest piece of foreign text on one line, in characters.
 const LONGEST: usize = 200;
 
 /// One event as text, or `None` when it says nothing to a reader.
 #[must_use]
 pub fn line(event: &Value) -> Option<String> {
+    // Ids and reasons come from elsewhere, too.
+    words(event).map(|words| harmless(&words))
+}
+
+fn words(event: &Value) -> Option<String> {
     let text = |name: &str| event[name].as_str().unwrap_or_default();
     Some(match text("type") {
-        "user.message" => format!("you    {}", printable(&message(event))),
+        "user.message" => format!("you    {}", harmless(&message(event))),
         "user.interrupt" => "you    (interrupt)".into(),
         "user.tool_confirmation" => format!("you    {} {}", text("result"), text("tool_use_id")),
         "user.custom_tool_result" => {
-            format!("you    result: {}", short(&printable(&message(event))))
+            format!("you    result: {}", short(&harmless(&message(event))))
         }
-        "agent.message" => format!("agent  {}", printable(&message(event))),
+        "agent.message" => format!("agent  {}", harmless(&message(event))),
         "agent.tool_use" | "agent.mcp_tool_use" | "agent.custom_tool_use" => {
             let waits =
                 if event["evaluated_permission"] == "ask" { "  (waits for you)" } else { "" };
-            let input = short(&printable(&event["input"].to_string()));
-            format!("tool   {} {input}{waits}  {}", printable(text("name")), text("id"))
+            let input = short(&harmless(&event["input"].to_string()));
+            format!("tool   {} {input}{waits}  {}", harmless(text("name")), text("id"))
         }
         "agent.tool_result" | "agent.mcp_tool_result" => {
             let failed = if event["is_error"] == true { "failed: " } else { "" };
-            format!("tool   {failed}{}", short(&printable(&message(event))))
+            format!("tool   {failed}{}", short(&harmless(&message(event))))
         }
         "session.status_running" => "       running".into(),
         "session.status_idle" => {
@@ -36,12 +43,22 @@ pub fn line(event: &Value) -> Option<String> {
         "session.deleted" => "       deleted".into(),
         "session.error" => {
             let error = &event["error"];
-            let message = printable(error["message"].as_str().unwrap_or_default());
+            let message = harmless(error["message"].as_str().unwrap_or_default());
             format!("error  {message} ({})", error["retry_status"]["type"].as_str().unwrap_or("?"))
         }
         "session.updated" => "       updated".into(),
         _ => return None,
     })
+}
+
+/// A tool's result with all of its lines, of which [`line`] shows one.
+#[must_use]
+pub fn whole_result(event: &Value) -> String {
+    let failed = if event["is_error"] == true { "failed: " } else { "" };
+    let text = harmless(message(event).trim_end());
+    // A line that is indented already is the first of a block.
+    let lines: Vec<&str> = text.lines().map(|line| line.trim_start_matches("       ")).collect();
+    format!("tool   {failed}{}", lines.join("\n       "))
 }
 
 /// The text of an event's content.
@@ -52,19 +69,6 @@ fn message(event: &Value) -> String {
         None => format!("[{}]", block["type"].as_str().unwrap_or("?")),
     });
     texts.collect::<Vec<_>>().join("\n       ")
-}
-
-/// Text from elsewhere must not command the terminal.
-fn printable(text: &str) -> String {
-    text.chars()
-        .map(|letter| {
-            if letter.is_control() && letter != '\n' && letter != '\t' {
-                '\u{fffd}'
-            } else {
-                letter
-            }
-        })
-        .collect()
 }
 
 fn short(text: &str) -> String {
@@ -96,7 +100,7 @@ impl Shown {
                 end
             }
             Some("event_delta") if event["event_id"] == self.id.as_str() => {
-                let more = printable(&text(&event["delta"]["content"]["text"]));
+                let more = harmless(&text(&event["delta"]["content"]["text"]));
                 let start = if self.text.is_empty() { "agent  " } else { "" };
                 self.text.push_str(&more);
                 format!("{start}{more}")
@@ -150,6 +154,15 @@ mod tests {
             .collect();
         assert_eq!(printed, "agent  Hello there\n");
         assert_eq!(shown.next(&whole), "agent  Hello there\n");
+    }
+
+    #[test]
+    fn a_result_is_shown_with_all_of_its_lines() {
+        let text = "one\ntwo\u{1b}[2J\n";
+        let content = json!([{ "type": "text", "text": text }, { "type": "image" }]);
+        let event = json!({ "type": "agent.tool_result", "content": content, "is_error": true });
+        let expected = "tool   failed: one\n       two\u{fffd}[2J\n       \n       [image]";
+        assert_eq!(whole_result(&event), expected);
     }
 
     #[test]

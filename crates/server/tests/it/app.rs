@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use posthouse::{
-    config::{Config, Limits},
+    config::{Config, Egress, Files, Limits, Sandbox},
     start::{Running, start},
 };
 use posthouse_model::{Body, Catalog, ModelStream, Provider, Providers, Request};
@@ -83,6 +83,10 @@ pub(crate) fn config(folder: &Path, providers: Vec<Arc<dyn Provider>>) -> Config
         api_key: Some(KEY.into()),
         providers: Providers::new(providers, Catalog::built_in()),
         limits: Limits::default(),
+        sandbox: Sandbox::default(),
+        egress: Egress::default(),
+        helper: env!("CARGO_BIN_EXE_posthouse").into(),
+        files: Files::default(),
         harness: true,
     }
 }

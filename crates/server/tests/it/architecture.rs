@@ -16,10 +16,22 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("posthouse-protocol", &[]),
     ("posthouse-store", &["posthouse-protocol"]),
     ("posthouse-model", &["posthouse-protocol"]),
-    ("posthouse-engine", &["posthouse-protocol", "posthouse-store", "posthouse-model"]),
+    ("posthouse-net", &[]),
+    ("posthouse-sandbox", &["posthouse-net"]),
+    (
+        "posthouse-engine",
+        &["posthouse-protocol", "posthouse-store", "posthouse-model", "posthouse-sandbox"],
+    ),
     (
         "posthouse",
-        &["posthouse-protocol", "posthouse-store", "posthouse-model", "posthouse-engine"],
+        &[
+            "posthouse-protocol",
+            "posthouse-store",
+            "posthouse-model",
+            "posthouse-net",
+            "posthouse-sandbox",
+            "posthouse-engine",
+        ],
     ),
     ("posthouse-testkit", &[]),
 ];
@@ -35,8 +47,31 @@ const OUTSIDE: &[(&str, &[&str])] = &[
     ("rusqlite", &["posthouse-store"]),
     ("axum", &["posthouse", "posthouse-testkit"]),
     ("clap", &["posthouse"]),
+    ("multer", &["posthouse"]),
+    ("serde-saphyr", &["posthouse"]),
+    ("unicode-width", &["posthouse"]),
     ("reqwest", &["posthouse-model", "posthouse"]),
-    ("tokio", &["posthouse-store", "posthouse-model", "posthouse-engine", "posthouse", FOR_TESTS]),
+    ("ipnet", &["posthouse-net"]),
+    ("landlock", &["posthouse-sandbox"]),
+    ("seccompiler", &["posthouse-sandbox"]),
+    ("pathrs", &["posthouse-sandbox"]),
+    ("libc", &["posthouse-sandbox", FOR_TESTS]),
+    ("globset", &["posthouse-sandbox"]),
+    ("regex", &["posthouse-sandbox"]),
+    // Locks of a folder; cages; terminals.
+    ("rustix", &["posthouse-store", "posthouse-sandbox", "posthouse", FOR_TESTS]),
+    (
+        "tokio",
+        &[
+            "posthouse-store",
+            "posthouse-model",
+            "posthouse-net",
+            "posthouse-sandbox",
+            "posthouse-engine",
+            "posthouse",
+            FOR_TESTS,
+        ],
+    ),
     ("getrandom", &["posthouse-store", "posthouse-engine", "posthouse"]),
 ];
 
@@ -182,6 +217,33 @@ fn the_heart_knows_no_clock_no_chance_and_no_io() {
         checked += 1;
     }
     assert!(checked > HEART.len(), "only {checked} files were found");
+}
+
+#[test]
+fn what_runs_inside_of_a_cage_has_no_asynchronous_runtime() {
+    let mut checked = 0;
+    for (path, text) in sources() {
+        let inside = ["crates/sandbox/src/inside", "crates/sandbox/src/tools"];
+        if is_test(&path) || !inside.iter().any(|folder| path.starts_with(folder)) {
+            continue;
+        }
+        let code = code(&text);
+        for word in ["tokio", "async fn", ".await", "tracing::"] {
+            assert!(!code.contains(word), "{path} names {word}");
+        }
+        checked += 1;
+    }
+    assert!(checked > 20, "only {checked} files were found");
+}
+
+#[test]
+fn unsafe_code_is_written_in_the_sandbox_alone() {
+    // Not spelled out, so that this file may be looked at as well.
+    let unsafe_block = concat!("unsafe", " {");
+    for (path, text) in sources() {
+        let at_home = path.starts_with("crates/sandbox/") || path.starts_with("crates/testkit/");
+        assert!(at_home || !code(&text).contains(unsafe_block), "{path} has unsafe code");
+    }
 }
 
 #[test]

@@ -27,14 +27,14 @@ use tokio::{
 
 const SESSION: &str = "sesn_1";
 
-fn posthouse(folder: &TempDir) -> Command {
+pub(crate) fn posthouse(folder: &TempDir) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_posthouse"));
     command.env_clear().env("HOME", folder.path()).kill_on_drop(true).stdin(Stdio::null());
     command
 }
 
 /// Runs a command to its end: exit code, standard output, standard error.
-async fn run(command: &mut Command) -> (i32, String, String) {
+pub(crate) async fn run(command: &mut Command) -> (i32, String, String) {
     let output = timeout(Duration::from_secs(10), command.output()).await.unwrap().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))

@@ -2,19 +2,25 @@
 //! them has to be there.
 //!
 //! A name is a path in code type: `posthouse_store::tests::contract::one_writer` for a Rust
-//! test, `posthouse::it::…` for one of these, `conformance::test_stream::test_headers` for one
-//! in Python. Nothing is run here.
+//! test, `posthouse::it::…` for one of these, `posthouse_sandbox::it::…` for an attack on a cage,
+//! `conformance::test_stream::test_headers` for one in Python. Nothing is run here.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
+/// The folders that the segment `it` stands for: tests of a crate from outside.
+const OUTSIDE: &[(&str, &str)] =
+    &[("posthouse", "crates/server/tests/it"), ("posthouse_sandbox", "crates/sandbox/tests/it")];
+
 /// The first segments of names, and the folders that they stand for.
 const ROOTS: &[(&str, &str)] = &[
     ("posthouse_protocol", "crates/protocol/src"),
     ("posthouse_store", "crates/store/src"),
     ("posthouse_model", "crates/model/src"),
+    ("posthouse_net", "crates/net/src"),
+    ("posthouse_sandbox", "crates/sandbox/src"),
     ("posthouse_engine", "crates/engine/src"),
     ("posthouse_testkit", "crates/testkit/src"),
     ("posthouse", "crates/server/src"),
@@ -45,8 +51,11 @@ fn missing(name: &str) -> Option<String> {
     let (Some(test), first) = (segments.pop(), segments.remove(0)) else { unreachable!() };
     let (_, folder) = ROOTS.iter().find(|(one, _)| *one == first).unwrap();
     let mut folder = root().join(folder);
-    if first == "posthouse" && segments.first() == Some(&"it") {
-        folder = root().join("crates/server/tests/it");
+    if segments.first() == Some(&"it") {
+        let Some((_, outside)) = OUTSIDE.iter().find(|(one, _)| *one == first) else {
+            return Some(format!("{name}: the crate has no such tests"));
+        };
+        folder = root().join(outside);
         segments.remove(0);
     }
     let (extension, definition) = match first {

@@ -31,8 +31,17 @@ async fn the_first_key_is_made_once_and_never_stored() {
     assert!(key.starts_with("phk_") && key.len() == 44, "{key}");
     Client::new(running.url.clone(), &key).unwrap().get("/v1/agents").await.unwrap();
     running.stop(Duration::from_secs(1)).await;
-    for entry in std::fs::read_dir(folder.path()).unwrap() {
-        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+    let mut folders = vec![folder.path().to_owned()];
+    let mut files = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { &mut folders } else { &mut files }.push(path);
+        }
+    }
+    assert!(!files.is_empty());
+    for path in files {
+        let bytes = std::fs::read(path).unwrap();
         assert!(!bytes.windows(key.len()).any(|window| window == key.as_bytes()));
     }
     let running = start(config.clone()).await.unwrap();

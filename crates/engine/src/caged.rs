@@ -1,0 +1,399 @@
+//! Hands that work in cages: what the harness, the log and the files of a session have to do with
+//! its sandbox.
+//!
+//! Knows where a cage may connect to and what is mounted in it, starts it when a model names its
+//! tools, and takes in what the tools have put out before a session rests. How a cage is made
+//! and kept is the sandbox's own business.
+
+use std::{
+    collections::{HashMap, HashSet},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use posthouse_protocol::{
+    Micros,
+    environment::{Config, Networking as Allowed},
+    file,
+    id::IdKind,
+};
+use posthouse_sandbox::{
+    Cages, Mount, Networking, Place, Source, journal::Found, settings::Start, tools::Outcome,
+    tree::Entry,
+};
+use posthouse_store::{
+    Blobs, Error, Log,
+    log::Range,
+    tables::{
+        files::{self, Insertion, NewFile},
+        outputs, resources,
+    },
+};
+use serde_json::Value;
+use tokio::sync::oneshot;
+
+use crate::{
+    clock::{Chance, Clock},
+    own::SessionOpened,
+    tools::{Hands, ToolCall, ToolFuture, ToolOutcome, UNKNOWN_OUTCOME, Work},
+};
+
+/// How many files of one session are taken in at one rest. More wait for the next.
+const MOST_OUTPUTS: usize = 1000;
+
+/// Everything that caged hands are made of.
+pub struct CagedParts {
+    /// The cages.
+    pub cages: Arc<Cages>,
+    /// The logs.
+    pub log: Log,
+    /// The contents of files.
+    pub blobs: Blobs,
+    /// The most bytes of one file.
+    pub file_bytes: u64,
+    /// The most bytes of all files together.
+    pub quota_bytes: u64,
+    /// Time.
+    pub clock: Clock,
+    /// Ids.
+    pub chance: Chance,
+}
+
+impl CagedParts {
+    fn mounts(&self, session: &str) -> Result<Vec<Mount>, Error> {
+        let id = session.to_owned();
+        let rows =
+            self.log.database().read(move |connection| resources::of_session(connection, &id))?;
+        Ok(rows
+            .into_iter()
+            // What has expired is not mounted any more.
+            .filter_map(|row| {
+                Some(Mount {
+                    path: row.mount_path.into(),
+                    literal: row.literal_path.map(PathBuf::from),
+                    source: self.blobs.path(&row.blob?),
+                })
+            })
+            .collect())
+    }
+}
+
+/// Hands that work in cages. Clones share everything.
+#[derive(Clone)]
+pub struct Caged {
+    parts: Arc<CagedParts>,
+    /// What cages of sessions at work are made with.
+    places: Arc<Mutex<HashMap<Arc<str>, Place>>>,
+    /// The last call of each session at work: calls reach a sandbox in the model's order.
+    turns: Arc<Mutex<HashMap<Arc<str>, oneshot::Receiver<()>>>>,
+}
+
+impl Caged {
+    /// Hands that hold nothing yet.
+    #[must_use]
+    pub fn new(parts: CagedParts) -> Self {
+        Self { parts: Arc::new(parts), places: Arc::default(), turns: Arc::default() }
+    }
+
+    fn places(&self) -> MutexGuard<'_, HashMap<Arc<str>, Place>> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a session's cage is made with, as its log and its resources say.
+    fn place(&self, session: &Arc<str>) -> Result<Place, Error> {
+        if let Some(place) = self.places().get(session) {
+            return Ok(place.clone());
+        }
+        let log = &self.parts.log;
+        let row = log.row(session)?.ok_or_else(|| Error::Damaged("no such session".into()))?;
+        let first = Range { before: 2, ..Range::after(0) };
+        let opened = log.read(row.number, &first)?;
+        let opened: SessionOpened = opened
+            .first()
+            .and_then(|record| serde_json::from_str(&record.payload).ok())
+            .ok_or_else(|| Error::Damaged("the session's first record can't be read".into()))?;
+        let config: Config = serde_json::from_str(opened.config.get())
+            .map_err(|error| Error::Damaged(error.to_string()))?;
+        let Config::Cloud { networking, .. } = config;
+        let networking = match networking {
+            Allowed::Unrestricted => Networking::Unrestricted,
+            Allowed::Limited { allowed_hosts, .. } => Networking::Limited { hosts: allowed_hosts },
+        };
+        let mounts = self.source(session);
+        let session = Arc::clone(session);
+        let place = Place { session: Arc::clone(&session), number: row.number, networking, mounts };
+        self.places().insert(session, place.clone());
+        Ok(place)
+    }
+
+    /// What is mounted, as it is when somebody asks.
+    fn source(&self, session: &Arc<str>) -> Source {
+        let (parts, session) = (Arc::clone(&self.parts), Arc::clone(session));
+        Arc::new(move || parts.mounts(&session).map_err(std::io::Error::other))
+    }
+
+    /// A place in the order of a session's calls: what to wait for, and what to drop.
+    fn turn(&self, session: &Arc<str>) -> (Option<oneshot::Receiver<()>>, oneshot::Sender<()>) {
+        let (done, next) = oneshot::channel();
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        (turns.insert(Arc::clone(session), next), done)
+    }
+
+    async fn run(
+        self,
+        call: ToolCall,
+        before: Option<oneshot::Receiver<()>>,
+        turn: oneshot::Sender<()>,
+    ) -> ToolOutcome {
+        if let Some(before) = before {
+            // Dropped, not sent: the call before is on its way, or never will be.
+            let _ = before.await;
+        }
+        let place = match self.place(&call.session) {
+            Ok(place) => place,
+            Err(error) => {
+                tracing::error!(session = %call.session, %error, "a sandbox can't be described");
+                return ToolOutcome::error("The sandbox can't be started; nothing was run.");
+            }
+        };
+        let input: Value = match serde_json::from_str(call.input.get()) {
+            Ok(input) => input,
+            Err(error) => return ToolOutcome::error(format!("The input is no JSON: {error}")),
+        };
+        match self.parts.cages.call(&place, &call.call, &call.name, input, turn).await {
+            Ok(outcome) => of(outcome),
+            Err(refused) => {
+                tracing::warn!(session = %call.session, %refused, "there is no sandbox");
+                ToolOutcome::error(refused.to_string())
+            }
+        }
+    }
+
+    /// Takes in what the tools have put out and nobody has taken in yet.
+    async fn take_in(&self, session: &Arc<str>) -> Result<(), Error> {
+        let (cages, of) = (Arc::clone(&self.parts.cages), Arc::clone(session));
+        let found = tokio::task::spawn_blocking(move || cages.outputs(&of)).await;
+        let mut found = match found {
+            Ok(Ok(found)) => found,
+            Ok(Err(error)) => {
+                tracing::warn!(%session, %error, "a session's outputs can't be listed");
+                return Ok(());
+            }
+            Err(_) => return Ok(()),
+        };
+        if found.is_empty() {
+            return Ok(());
+        }
+        let row = self.parts.log.row(session)?;
+        let Some(row) = row else { return Ok(()) };
+        let number = row.number;
+        let known: HashSet<(String, String)> = self
+            .parts
+            .log
+            .database()
+            .read(move |connection| outputs::of_session(connection, number))?
+            .into_iter()
+            .collect();
+        found.retain(|entry| !known.contains(&(name_of(&entry.path), stamp(entry))));
+        // The oldest first, so that the newest is listed first.
+        found.sort_by(|one, other| (one.changed, &one.path).cmp(&(other.changed, &other.path)));
+        found.truncate(MOST_OUTPUTS);
+        for entry in found {
+            self.take_in_one(session, &row.workspace, number, entry).await?;
+        }
+        Ok(())
+    }
+
+    async fn take_in_one(
+        &self,
+        session: &Arc<str>,
+        workspace: &str,
+        number: i64,
+        entry: Entry,
+    ) -> Result<(), Error> {
+        let (parts, of, path) = (Arc::clone(&self.parts), Arc::clone(session), entry.path.clone());
+        let copied = tokio::task::spawn_blocking(move || {
+            let source = parts.cages.open_output(&of, &path).map_err(|error| error.to_string())?;
+            parts.blobs.take_in(source, parts.file_bytes).map_err(|error| error.to_string())
+        });
+        let mut content = match copied.await {
+            Ok(Ok(content)) => content,
+            Ok(Err(error)) => {
+                // Gone again, too large, or something else by now: there is no file then.
+                tracing::info!(%session, error, "an output was not taken in");
+                return Ok(());
+            }
+            Err(_) => return Ok(()),
+        };
+        let at = self.parts.clock.now();
+        let base = entry.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let base = file::output_filename(&base);
+        let mime_type = file::sniff(&content.head, &base).to_owned();
+        let new = NewFile {
+            id: IdKind::File.mint(at, self.parts.chance.bytes()),
+            filename: base,
+            mime_type,
+            at,
+            expires_at: None,
+        };
+        let (path, stamp) = (name_of(&entry.path), stamp(&entry));
+        let (workspace, session_id) = (workspace.to_owned(), session.to_string());
+        let quota = self.parts.quota_bytes;
+        let stored = self
+            .parts
+            .log
+            .database()
+            .write::<_, Error>(move |connection| {
+                let stored = files::insert_output(
+                    connection,
+                    &workspace,
+                    &session_id,
+                    new,
+                    &mut content,
+                    quota,
+                )?;
+                if matches!(stored, Insertion::Stored(_)) {
+                    outputs::keep(connection, number, &path, &stamp)?;
+                }
+                Ok(stored)
+            })
+            .await?;
+        if stored == Insertion::QuotaExceeded {
+            tracing::warn!(%session, "an output was not taken in: the storage quota is used up");
+        }
+        Ok(())
+    }
+}
+
+impl Hands for Caged {
+    fn call(&self, call: ToolCall) -> ToolFuture {
+        let (before, turn) = self.turn(&call.session);
+        Box::pin(self.clone().run(call, before, turn))
+    }
+
+    fn recover(&self, call: ToolCall) -> ToolFuture {
+        let hands = self.clone();
+        let (before, turn) = self.turn(&call.session);
+        Box::pin(async move {
+            match hands.parts.cages.find_call(&call.session, &call.call).await {
+                Found::Finished(outcome) => of(outcome),
+                Found::Unknown => ToolOutcome::error(UNKNOWN_OUTCOME),
+                Found::NeverRan => hands.run(call, before, turn).await,
+            }
+        })
+    }
+
+    fn expect(&self, session: &Arc<str>) {
+        // The call that follows meets the same refusal and tells it.
+        let Ok(place) = self.place(session) else { return };
+        let starting = self.parts.cages.start(place);
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "ends when the sandbox stands or is refused"
+        )]
+        tokio::task::spawn(async move {
+            let _ = starting.await;
+        });
+    }
+
+    fn before_model(&self, session: &Arc<str>) -> Option<Work<()>> {
+        if self.parts.cages.settings().start == Start::Lazy {
+            return None;
+        }
+        let place = self.place(session).ok()?;
+        let starting = self.parts.cages.start(place);
+        Some(Box::pin(async move {
+            let _ = starting.await;
+        }))
+    }
+
+    fn rest(&self, session: &Arc<str>) -> Option<Work<()>> {
+        self.places().remove(session);
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner).remove(session);
+        if !self.parts.cages.knows(session) {
+            return None;
+        }
+        let hands = self.clone();
+        let session = Arc::clone(session);
+        Some(Box::pin(async move {
+            if let Err(error) = hands.take_in(&session).await {
+                tracing::error!(%session, %error, "outputs were not taken in");
+            }
+            hands.parts.cages.rest(&session);
+        }))
+    }
+
+    fn mounts_changed(&self, session: &str) -> Work<()> {
+        let hands = self.clone();
+        let session: Arc<str> = session.into();
+        Box::pin(async move {
+            let changed = tokio::task::spawn_blocking(move || {
+                let source = hands.source(&session);
+                hands.parts.cages.mounts_changed(&session, &source)
+            });
+            if let Ok(Err(error)) = changed.await {
+                tracing::error!(%error, "a session's uploads were not brought up to date");
+            }
+        })
+    }
+
+    fn live(&self) -> Vec<(Arc<str>, Value)> {
+        let live = self.parts.cages.live();
+        live.into_iter()
+            .map(|one| {
+                let mut shown = serde_json::to_value(&one).unwrap_or_default();
+                shown["started_at"] = Micros(one.started_at).to_rfc3339().into();
+                (one.session_id, shown)
+            })
+            .collect()
+    }
+
+    fn kill(&self, session: &str) -> Work<bool> {
+        let (cages, session) = (Arc::clone(&self.parts.cages), session.to_owned());
+        Box::pin(async move { cages.kill(&session).await })
+    }
+
+    fn delete(&self, session: &str) -> Work<()> {
+        self.places().remove(session);
+        let (cages, session) = (Arc::clone(&self.parts.cages), session.to_owned());
+        #[expect(clippy::disallowed_methods, reason = "ends when the files are deleted")]
+        let deleting = tokio::task::spawn(async move {
+            if let Err(error) = cages.delete(&session).await {
+                tracing::error!(session, %error, "a session's files were not deleted");
+            }
+        });
+        // A caller who leaves does not stop it halfway.
+        Box::pin(async move {
+            let _ = deleting.await;
+        })
+    }
+
+    fn sweep(&self) {
+        self.parts.cages.sweep();
+    }
+
+    fn stop(&self) -> Work<()> {
+        let cages = Arc::clone(&self.parts.cages);
+        Box::pin(async move { cages.stop().await })
+    }
+}
+
+fn of(Outcome { content, is_error }: Outcome) -> ToolOutcome {
+    ToolOutcome { content, is_error }
+}
+
+/// A path as a text, without loss: one that is no text is written in hex.
+fn name_of(path: &Path) -> String {
+    match path.to_str() {
+        Some(path) => path.to_owned(),
+        None => {
+            let bytes = posthouse_store::record::hex(path.as_os_str().as_encoded_bytes());
+            format!("\0{bytes}")
+        }
+    }
+}
+
+/// What tells a file from the same file after a change.
+fn stamp(entry: &Entry) -> String {
+    format!("{} {} {} {}", entry.size, entry.modified, entry.changed, entry.inode)
+}
