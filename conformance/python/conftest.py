@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from pathlib import Path
 from types import FrameType
 
@@ -48,6 +48,24 @@ def mortal() -> Iterator[World]:
     yield world
     _worlds.remove(world)
     world.close()
+
+
+@pytest.fixture
+def make_world() -> Iterator[Callable[[str], World]]:
+    """Makes servers of the test's own, each with a configuration file of its own."""
+    made: list[World] = []
+
+    def make(config: str) -> World:
+        world = World(config)
+        world.begin()
+        made.append(world)
+        _worlds.append(world)
+        return world
+
+    yield make
+    for world in made:
+        _worlds.remove(world)
+        world.close()
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from typing import Any
 import httpx2
 
 from strict import (
+    Content,
     Events,
     StreamChecker,
     check_error,
@@ -95,7 +96,8 @@ class Watch:
         streamed = exchange.status == 200 and isinstance(self._kind, Events)
         if streamed:
             self._stream = StreamChecker(self._kind, own_events)
-        recorder.blame(exchange, check_headers(exchange.response_headers, streamed))
+        content = exchange.status == 200 and isinstance(self._kind, Content)
+        recorder.blame(exchange, check_headers(exchange.response_headers, streamed, content))
 
     def feed(self, data: bytes) -> None:
         """The next bytes of the body."""

@@ -19,15 +19,20 @@ from typing import Any, Union, get_args, get_origin
 import httpx2
 from anthropic import _models
 from anthropic.types.beta import (
+    BetaDeletedFile,
     BetaEnvironment,
     BetaEnvironmentDeleteResponse,
+    BetaFileMetadata,
     BetaManagedAgentsAgent,
     BetaManagedAgentsDeletedSession,
     BetaManagedAgentsSession,
 )
 from anthropic.types.beta.sessions import (
+    BetaManagedAgentsDeleteSessionResource,
+    BetaManagedAgentsFileResource,
     BetaManagedAgentsSendSessionEvents,
     BetaManagedAgentsSessionEvent,
+    BetaManagedAgentsSessionResource,
     BetaManagedAgentsSessionThread,
     BetaManagedAgentsStreamSessionEvents,
 )
@@ -35,6 +40,8 @@ from anthropic.types.beta.sessions.beta_managed_agents_stream_session_thread_eve
     BetaManagedAgentsStreamSessionThreadEvents,
 )
 from anthropic.types.shared.error_type import ErrorType
+
+from own_types import OWN_ROUTES
 
 # The one field that the server may add anywhere.
 EXTENSION_FIELD = "posthouse"
@@ -60,6 +67,10 @@ ID_PREFIXES: dict[str, str] = {
     "BetaManagedAgentsSession": "sesn_",
     "BetaManagedAgentsDeletedSession": "sesn_",
     "BetaManagedAgentsSessionThread": "sthr_",
+    "BetaFileMetadata": "file_",
+    "BetaDeletedFile": "file_",
+    "BetaManagedAgentsFileResource": "sesrsc_",
+    "BetaManagedAgentsDeleteSessionResource": "sesrsc_",
 }
 
 # `request_too_large` is documented, though the SDK's list of types lacks it.
@@ -68,10 +79,17 @@ ERROR_TYPES = {*get_args(ErrorType), "request_too_large"}
 
 @dataclass(frozen=True)
 class Page:
-    """A list's response: its entries, and whether it can be read backward."""
+    """A list's response: its entries, whether it can be read backward, and whether it also names
+    its first and last entry, for clients that page by ids."""
 
     entry: Any
     both_ways: bool = False
+    by_ids: bool = False
+
+
+@dataclass(frozen=True)
+class Content:
+    """A response that is a file's bytes."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +113,11 @@ _ROUTES: list[tuple[str, str, Any]] = [
     ("POST", f"/v1/environments/{_ID}", BetaEnvironment),
     ("POST", f"/v1/environments/{_ID}/archive", BetaEnvironment),
     ("DELETE", f"/v1/environments/{_ID}", BetaEnvironmentDeleteResponse),
+    ("POST", "/v1/files", BetaFileMetadata),
+    ("GET", "/v1/files", Page(BetaFileMetadata, by_ids=True)),
+    ("GET", f"/v1/files/{_ID}", BetaFileMetadata),
+    ("GET", f"/v1/files/{_ID}/content", Content()),
+    ("DELETE", f"/v1/files/{_ID}", BetaDeletedFile),
     ("POST", "/v1/sessions", BetaManagedAgentsSession),
     ("GET", "/v1/sessions", Page(BetaManagedAgentsSession, both_ways=True)),
     ("GET", f"/v1/sessions/{_ID}", BetaManagedAgentsSession),
@@ -104,6 +127,14 @@ _ROUTES: list[tuple[str, str, Any]] = [
     ("POST", f"/v1/sessions/{_ID}/events", BetaManagedAgentsSendSessionEvents),
     ("GET", f"/v1/sessions/{_ID}/events", Page(BetaManagedAgentsSessionEvent)),
     ("GET", f"/v1/sessions/{_ID}/events/stream", Events(BetaManagedAgentsStreamSessionEvents)),
+    ("POST", f"/v1/sessions/{_ID}/resources", BetaManagedAgentsFileResource),
+    ("GET", f"/v1/sessions/{_ID}/resources", Page(BetaManagedAgentsSessionResource)),
+    ("GET", f"/v1/sessions/{_ID}/resources/{_ID}", BetaManagedAgentsSessionResource),
+    (
+        "DELETE",
+        f"/v1/sessions/{_ID}/resources/{_ID}",
+        BetaManagedAgentsDeleteSessionResource,
+    ),
     ("GET", f"/v1/sessions/{_ID}/threads", Page(BetaManagedAgentsSessionThread)),
     ("GET", f"/v1/sessions/{_ID}/threads/{_ID}", BetaManagedAgentsSessionThread),
     ("POST", f"/v1/sessions/{_ID}/threads/{_ID}/archive", BetaManagedAgentsSessionThread),
@@ -114,7 +145,9 @@ _ROUTES: list[tuple[str, str, Any]] = [
         Events(BetaManagedAgentsStreamSessionThreadEvents),
     ),
 ]
-ROUTES = [(method, re.compile(pattern), kind) for method, pattern, kind in _ROUTES]
+ROUTES = [
+    (method, re.compile(pattern), kind) for method, pattern, kind in [*_ROUTES, *OWN_ROUTES]
+]
 
 
 def response_kind(method: str, path: str) -> Any:
@@ -289,6 +322,8 @@ def parse_json(text: str | bytes) -> Any:
 
 def check_success(body: bytes, kind: Any, own_events: bool = False) -> list[str]:
     """Checks the body of a 200."""
+    if isinstance(kind, Content):
+        return []
     try:
         value = parse_json(body)
     except ValueError as error:
@@ -306,10 +341,14 @@ def _check_page(value: Any, page: Page, own_events: bool) -> list[str]:
     if not isinstance(value, dict):
         return ["body: is no object"]
     wanted = {"data", "next_page", "prev_page"} if page.both_ways else {"data", "next_page"}
+    if page.by_ids:
+        wanted |= {"has_more", "first_id", "last_id"}
     if set(value) != wanted:
         return [f"body: has the fields {sorted(value)}, not {sorted(wanted)}"]
     problems: list[str] = []
-    for name in sorted(wanted - {"data"}):
+    if page.by_ids:
+        problems += _check_ends(value)
+    for name in sorted(wanted & {"next_page", "prev_page"}):
         if value[name] is not None and not (isinstance(value[name], str) and value[name]):
             problems.append(f"body.{name}: {value[name]!r} is no cursor and not null")
     if not isinstance(value["data"], list):
@@ -318,6 +357,16 @@ def _check_page(value: Any, page: Page, own_events: bool) -> list[str]:
         problems.append("body: an empty page with a cursor")
     for index, entry in enumerate(value["data"]):
         problems += check(entry, page.entry, f"body.data[{index}]", own_events)
+    return problems
+
+
+def _check_ends(value: dict[str, Any]) -> list[str]:
+    ids = [entry["id"] for entry in value["data"]] or [None]
+    problems = []
+    if (value["first_id"], value["last_id"]) != (ids[0], ids[-1]):
+        problems.append("body: first_id and last_id are not those of the entries")
+    if value["has_more"] is not (value["next_page"] is not None):
+        problems.append("body: has_more and next_page do not say the same")
     return problems
 
 
@@ -350,13 +399,27 @@ def check_error(status: int, body: bytes, headers: httpx2.Headers) -> list[str]:
     return problems
 
 
-def check_headers(headers: httpx2.Headers, streamed: bool) -> list[str]:
+def check_content(headers: httpx2.Headers) -> list[str]:
+    """Checks the head of a download: a browser must neither guess what it is nor show it."""
+    problems: list[str] = []
+    if headers.get("x-content-type-options") != "nosniff":
+        problems.append("x-content-type-options: is not nosniff")
+    if not headers.get("content-disposition", "").startswith("attachment; filename="):
+        problems.append(f"content-disposition: {headers.get('content-disposition')!r}")
+    if not headers.get("content-length", "").isdigit():
+        problems.append("content-length: missing")
+    return problems
+
+
+def check_headers(headers: httpx2.Headers, streamed: bool, content: bool = False) -> list[str]:
     """Checks what every response has in its head."""
     problems: list[str] = []
     if not re.fullmatch(r"req_[0-9A-Za-z]{20,}", headers.get("request-id", "")):
         problems.append(f"request-id: {headers.get('request-id')!r}")
     wanted = "text/event-stream" if streamed else "application/json"
-    if headers.get("content-type", "").split(";")[0].strip() != wanted:
+    if content:
+        problems += check_content(headers)
+    elif headers.get("content-type", "").split(";")[0].strip() != wanted:
         problems.append(f"content-type: {headers.get('content-type')!r}, not {wanted}")
     if headers.get("content-encoding", "identity") != "identity":
         problems.append(f"content-encoding: {headers['content-encoding']!r}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 import time
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -37,6 +39,11 @@ def failing(status: int, **reply: Any) -> dict[str, Any]:
     return {"status": status, "headers": {"retry-after": "0"}, **reply}
 
 
+def bash(*commands: str, **reply: Any) -> dict[str, Any]:
+    """A reply that calls `bash`, once for each command, all at once."""
+    return calls(*(("bash", {"command": command}) for command in commands), **reply)
+
+
 # --- tools of agents
 
 TOOLSET: Any = {"type": "agent_toolset_20260401"}
@@ -54,6 +61,29 @@ WEATHER: Any = {
         "required": ["city"],
     },
 }
+
+# --- files
+
+
+def png(width: int, height: int) -> bytes:
+    """An image."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + check
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    rows = b"".join(b"\0" + b"\xff\x80\x00" * width for _ in range(height))
+    body = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+PDF = (
+    b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n"
+    b"2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj\n"
+    b"3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]>>endobj\n"
+    b"trailer<</Root 1 0 R>>\n%%EOF\n"
+)
 
 # --- events to send
 
@@ -143,6 +173,21 @@ def rested(reason: str = "end_turn") -> list[str]:
     """The end of a turn."""
     idle = [f"session.thread_status_idle({reason})", "session.usage"]
     return [*idle, f"session.status_idle({reason})"]
+
+
+def results(events: Iterable[Any]) -> list[str]:
+    """What the sandbox's tools have answered, in the order of the calls: texts, and other blocks
+    by their types. Errors have a mark in front."""
+    values = [wire(event) for event in events]
+    places = {one["id"]: at for at, one in enumerate(values) if one["type"] == "agent.tool_use"}
+    answers = [one for one in values if one["type"] == "agent.tool_result"]
+    # A log has them as they come; those of calls that are not in sight stand first.
+    answers.sort(key=lambda one: places.get(one["tool_use_id"], -1))
+    return [
+        ("ERROR " if one["is_error"] else "")
+        + "".join(block.get("text", block["type"]) for block in one["content"])
+        for one in answers
+    ]
 
 
 # --- streams

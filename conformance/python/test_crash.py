@@ -148,7 +148,7 @@ def test_between_tools(mortal: World) -> None:
     assert story(at_rest(mortal, session_id)) == [
         *started("hi"),
         *asked("agent.tool_use(bash,allow)"),
-        "agent.tool_result(error)",
+        "agent.tool_result(ok)",
         *asked(error=True),
         *asked("agent.message(whole)"),
         *rested(),

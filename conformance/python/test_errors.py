@@ -352,7 +352,7 @@ def test_nothing_may_be_asked_of_what_is_not_supported(
 
 
 @pytest.mark.parametrize("empty", [None, [], {}])
-@pytest.mark.parametrize("field", ["budget", "vault_ids", "resources"])
+@pytest.mark.parametrize("field", ["budget", "vault_ids"])
 def test_nothing_may_be_asked_of_a_session(world: World, field: str, empty: object) -> None:
     body = {"agent": world.agent(), "environment_id": world.environment(), field: empty}
     assert world.raw().post("/v1/sessions", json=body).status_code == 200

@@ -132,7 +132,7 @@ def test_an_error_after_tools_keeps_what_they_gave(
     told.tells(
         *started("hi"),
         *asked("agent.tool_use(bash,allow)"),
-        "agent.tool_result(error)",
+        "agent.tool_result(ok)",
         *asked(error=True),
         "session.error(model_request_failed_error,exhausted)",
         *rested("retries_exhausted"),

@@ -187,3 +187,14 @@ def test_previews_are_checked() -> None:
     assert of(start, delta(0, "a"), final("b"))
     assert of(start, delta(0, "a"), delta(1, "b"), final("a"))
     assert of(start, final("a"), delta(0, "a"))
+
+
+def test_the_servers_own_routes_are_checked_as_well() -> None:
+    kind = strict.response_kind("POST", f"/posthouse/v1/sandboxes/{SESSION_ID}/kill")
+    killed = {"type": "sandbox_killed", "session_id": SESSION_ID, "was_live": True}
+    assert strict.check_success(json.dumps(killed).encode(), kind) == []
+    for path, value in [("was_live", ...), ("was_live", 1), ("extra", 1), ("type", "sandbox")]:
+        wrong = json.dumps(changed(killed, path, value)).encode()
+        assert len(strict.check_success(wrong, kind)) == 1, path
+    assert strict.response_kind("GET", "/posthouse/v1/sandboxes") is not None
+    assert strict.response_kind("GET", f"/posthouse/v1/sandboxes/{SESSION_ID}") is None

@@ -76,7 +76,7 @@ def test_a_tool_turn(world: World, client: anthropic.Anthropic) -> None:
                 {"tool_use": {"name": "bash", "input": {"command": "ls"}}},
             ]
         },
-        text("no sandbox, then", when={"has_tool_result_for": "bash"}),
+        text("nothing there", when={"has_tool_result_for": "bash"}),
     )
     told = Told(world, client, tools=[TOOLSET])
     told.send("hi")
@@ -93,12 +93,12 @@ def test_a_tool_turn(world: World, client: anthropic.Anthropic) -> None:
         "processed_at": wire(call)["processed_at"],
     }
     result = told.events[7]
-    assert (result.tool_use_id, result.is_error) == (call.id, True)
+    assert (result.tool_use_id, result.is_error) == (call.id, False)
     told.tells(
         *started("hi"),
         *asked("agent.message(let me see)", "agent.tool_use(bash,allow)"),
-        "agent.tool_result(error)",
-        *asked("agent.message(no sandbox, then)"),
+        "agent.tool_result(ok)",
+        *asked("agent.message(nothing there)"),
         *rested(),
     )
     assert [role for role, _ in told.said()] == ["user", "assistant", "user"]
@@ -107,19 +107,25 @@ def test_a_tool_turn(world: World, client: anthropic.Anthropic) -> None:
 def test_parallel_calls_give_their_results_in_order(
     world: World, client: anthropic.Anthropic
 ) -> None:
-    world.model.script(calls(BASH, ("read", {"file_path": "/a"}), BASH), text("done"))
+    read = ("read", {"file_path": "/a"})
+    world.model.script(calls(BASH, read, BASH, read), text("done"))
     told = Told(world, client, tools=[TOOLSET])
     told.send("hi")
     told.until_idle()
     uses = [event.id for event in told.events if event.type == "agent.tool_use"]
-    results = [event.tool_use_id for event in told.events if event.type == "agent.tool_result"]
-    assert results == uses
+    results = [event for event in told.events if event.type == "agent.tool_result"]
+    assert [event.tool_use_id for event in results] == uses
+    answers = [list(one) for one in told.said()[-1][1]]
+    assert answers == [["ok"], ["error"], ["ok"], ["error"]]
     told.tells(
         *started("hi"),
         *asked(
-            "agent.tool_use(bash,allow)", "agent.tool_use(read,allow)", "agent.tool_use(bash,allow)"
+            "agent.tool_use(bash,allow)",
+            "agent.tool_use(read,allow)",
+            "agent.tool_use(bash,allow)",
+            "agent.tool_use(read,allow)",
         ),
-        *["agent.tool_result(error)"] * 3,
+        *story(results),
         *asked("agent.message(done)"),
         *rested(),
     )
@@ -214,7 +220,7 @@ def test_always_ask(world: World, client: anthropic.Anthropic, verdict: str) -> 
         *rested("requires_action"),
         f"user.tool_confirmation({verdict})",
         *RUNNING,
-        "agent.tool_result(error)",
+        f"agent.tool_result({'ok' if verdict == 'allow' else 'error'})",
         *asked("agent.message(fine)"),
         *rested(),
     )

@@ -60,6 +60,6 @@ def short(block: dict[str, Any]) -> Any:
     if block["type"] == "tool_use":
         return block["name"]
     if block["type"] == "tool_result":
-        texts = [one["text"] for one in block.get("content", [])]
+        texts = [one.get("text", one["type"]) for one in block.get("content", [])]
         return {"error" if block.get("is_error") else "ok": "".join(texts)}
     return block["type"]

@@ -157,11 +157,15 @@ class ScriptedModel:
 
 
 class World:
-    """A server with its model, and the clients that tests have made for it."""
+    """A server with its model, and the clients that tests have made for it.
 
-    def __init__(self) -> None:
+    `config` is the server's configuration file.
+    """
+
+    def __init__(self, config: str = "") -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="posthouse-conformance-")
         self.folder = Path(self._folder.name)
+        (self.folder / "config.toml").write_text(config)
         self.model = ScriptedModel(self.folder)
         self.recorder = Recorder()
         self._closers: list[Callable[[], None]] = []
@@ -181,6 +185,7 @@ class World:
         command = [
             *(binary("POSTHOUSE_BIN", "posthouse"), "serve"),
             *("--listen", listen, "--data", str(self.folder / "data")),
+            *("--config", str(self.folder / "config.toml")),
         ]
         environment = {
             "PATH": os.defpath,
@@ -253,10 +258,13 @@ class World:
         settings = {"name": "tester", "model": MODEL, **settings}
         return self._plain.beta.agents.create(**settings).id
 
-    def session(self, agent: str | None = None, **agent_settings: Any) -> str:
+    def session(
+        self, agent: str | None = None, *, environment: str | None = None, **agent_settings: Any
+    ) -> str:
         """Makes a session, with an agent of its own unless one is given; returns its id."""
         agent = agent or self.agent(**agent_settings)
-        made = self._plain.beta.sessions.create(agent=agent, environment_id=self.environment())
+        environment = environment or self.environment()
+        made = self._plain.beta.sessions.create(agent=agent, environment_id=environment)
         return made.id
 
     def log(self, session_id: str) -> list[dict[str, Any]]:

@@ -1,0 +1,68 @@
+"""The responses of `/posthouse/v1`, which no SDK knows, as types for `strict.py`."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any, Literal
+
+from anthropic import _models
+
+
+class SandboxIsolation(_models.BaseModel):
+    """How a sandbox is kept apart: what is in force."""
+
+    technology: Literal["namespaces", "none"]
+    own_ids: bool
+    landlock: int | None
+    seccomp: bool
+    limits: Literal["cgroup_v2", "cgroup_v1", "rlimits"]
+    disk: str
+    door: Literal["all_ports", "listed_ports", "none"]
+    lowered: list[str]
+
+
+class SandboxLimits(_models.BaseModel):
+    """What a sandbox may use, by the names and in the units of the configuration."""
+
+    memory: int
+    processes: int
+    cpus: float
+    disk: int
+    entries: int
+    open_files: int
+    file_size: int
+    call_seconds: float
+
+
+class Sandbox(_models.BaseModel):
+    """A sandbox that lives."""
+
+    type: Literal["sandbox"]
+    session_id: str
+    pid: int
+    started_at: datetime.datetime
+    calls: int
+    busy: bool
+    isolation: SandboxIsolation
+    limits: SandboxLimits
+    memory_bytes: int | None
+
+
+class Sandboxes(_models.BaseModel):
+    """All that live. They are few, and come at once."""
+
+    data: list[Sandbox]
+
+
+class KilledSandbox(_models.BaseModel):
+    """What came of a kill."""
+
+    type: Literal["sandbox_killed"]
+    session_id: str
+    was_live: bool
+
+
+OWN_ROUTES: list[tuple[str, str, Any]] = [
+    ("GET", "/posthouse/v1/sandboxes", Sandboxes),
+    ("POST", r"/posthouse/v1/sandboxes/[^/]+/kill", KilledSandbox),
+]
