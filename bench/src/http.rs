@@ -6,7 +6,7 @@
 use std::{
     io::{BufRead, BufReader, Read, Write as _},
     net::{SocketAddr, TcpStream},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::Outcome;
@@ -95,7 +95,12 @@ impl Connection {
             return Err(format!("a stream was answered with {}", head.status).into());
         }
         let chunks = Chunks { reader: self.reader, left: 0, begun: false };
-        Ok(Events { lines: BufReader::new(chunks), line: String::new(), kind: String::new() })
+        Ok(Events {
+            lines: BufReader::new(chunks),
+            line: String::new(),
+            kind: String::new(),
+            data: String::new(),
+        })
     }
 
     fn read_head(&mut self) -> Outcome<Head> {
@@ -154,16 +159,24 @@ pub(crate) struct Events {
     lines: BufReader<Chunks<BufReader<TcpStream>>>,
     line: String,
     kind: String,
+    data: String,
 }
 
 impl Events {
     /// Waits until an event of that kind has come whole; returns how many came before it.
     pub(crate) fn wait_for(&mut self, kind: &str) -> Outcome<usize> {
+        self.wait_for_any(&[kind])
+    }
+
+    /// Waits until an event of one of those kinds has come whole.
+    pub(crate) fn wait_for_any(&mut self, kinds: &[&str]) -> Outcome<usize> {
+        let deadline = Instant::now() + PATIENCE;
         for before in 0.. {
-            match self.next()? {
-                next if next == kind => return Ok(before),
+            let next = self.next(deadline).map_err(|failure| format!("{kinds:?}: {failure}"))?;
+            match next {
+                next if kinds.contains(&next) => return Ok(before),
                 "session.error" | "session.status_terminated" | "error" => {
-                    return Err(format!("the session has failed: {}", self.line).into());
+                    return Err(format!("the session has failed: {}", self.data).into());
                 }
                 _ => {}
             }
@@ -171,16 +184,27 @@ impl Events {
         Err("a stream without an end".into())
     }
 
+    /// What the last event says.
+    pub(crate) fn data(&self) -> &str {
+        &self.data
+    }
+
     /// The kind of the next event, once it has come whole.
-    fn next(&mut self) -> Outcome<&str> {
+    fn next(&mut self, deadline: Instant) -> Outcome<&str> {
         self.kind.clear();
         loop {
+            // A stream on which nothing happens still shows that it is alive.
+            if Instant::now() > deadline {
+                return Err("what was waited for has not come on a stream".into());
+            }
             self.line.clear();
             if self.lines.read_line(&mut self.line)? == 0 {
                 return Err("a stream has ended".into());
             }
             if let Some(kind) = self.line.strip_prefix("event: ") {
                 kind.trim_end().clone_into(&mut self.kind);
+            } else if let Some(data) = self.line.strip_prefix("data: ") {
+                data.trim_end().clone_into(&mut self.data);
             } else if self.line == "\n" && !self.kind.is_empty() {
                 return Ok(&self.kind);
             }

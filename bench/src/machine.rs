@@ -1,6 +1,6 @@
 //! What the system says of itself and of processes: `/proc`, and nothing else.
 
-use std::{fs, path::Path, time::Instant};
+use std::{collections::HashMap, fs, path::Path, time::Instant};
 
 use crate::Outcome;
 
@@ -68,6 +68,87 @@ pub(crate) fn memory(pid: u32) -> Outcome<Memory> {
         number.ok_or_else(|| format!("/proc/{pid}/status has no {name}"))
     };
     Ok(Memory { resident: field("VmRSS:")?, anonymous: field("RssAnon:")? })
+}
+
+/// What processes hold in memory, in KiB.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Share {
+    /// Pages, those that are shared in equal parts.
+    pub(crate) proportional: f64,
+    /// Pages that nobody else has.
+    pub(crate) own: f64,
+}
+
+/// What processes hold together. One that has ended holds nothing.
+pub(crate) fn share_of(processes: &[u32]) -> Share {
+    let mut sum = Share::default();
+    for pid in processes {
+        let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+        sum.proportional += field(&rollup, "Pss:");
+        sum.own += field(&rollup, "Private_Clean:") + field(&rollup, "Private_Dirty:");
+    }
+    sum
+}
+
+/// The memory of the whole machine, in KiB.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MachineMemory {
+    /// What programs could still have.
+    pub(crate) available: f64,
+    /// What the kernel keeps for itself: objects, stacks, page tables and numbers per processor.
+    pub(crate) kernel: f64,
+}
+
+impl MachineMemory {
+    /// At this moment.
+    pub(crate) fn now() -> Self {
+        let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let kernel = ["SUnreclaim:", "KernelStack:", "PageTables:", "Percpu:"];
+        Self {
+            available: field(&text, "MemAvailable:"),
+            kernel: kernel.iter().map(|name| field(&text, name)).sum(),
+        }
+    }
+}
+
+/// A line `name number kB` of a file of the system's.
+fn field(text: &str, name: &str) -> f64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0.0)
+}
+
+/// Processes and everything that they have started, as far as it is alive.
+pub(crate) fn with_descendants(roots: &[u32]) -> Vec<u32> {
+    let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
+    for pid in processes() {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let behind_name = stat.rsplit(") ").next().unwrap_or_default();
+        // The parent is the second field behind the name.
+        if let Some(parent) = behind_name.split(' ').nth(1).and_then(|pid| pid.parse().ok()) {
+            children.entry(parent).or_default().push(pid);
+        }
+    }
+    let mut all = roots.to_vec();
+    let mut next = 0;
+    while let Some(pid) = all.get(next) {
+        all.extend(children.remove(pid).unwrap_or_default());
+        next += 1;
+    }
+    all
+}
+
+/// Processes whose command line holds some text.
+pub(crate) fn processes_with(text: &str) -> Vec<u32> {
+    let holds = |pid: &u32| {
+        let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&words).contains(text)
+    };
+    processes().filter(holds).collect()
+}
+
+fn processes() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
 /// Counts processor time of the server and of the bench itself over a stretch of time.

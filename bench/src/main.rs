@@ -6,18 +6,27 @@
 
 mod api;
 mod append;
+mod cage;
+mod call;
+mod density;
 mod floor;
 mod http;
 mod latency;
+mod lazy;
 mod machine;
 mod measure;
 mod model;
+mod own;
+mod peers;
 mod setup;
 mod stand;
 mod start;
+mod tti;
 mod turns;
+mod worker;
 
 use std::{
+    path::PathBuf,
     process::ExitCode,
     sync::{
         Arc,
@@ -27,6 +36,7 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
+use posthouse_sandbox::launcher;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
@@ -51,7 +61,7 @@ struct Arguments {
     flags: Flags,
 }
 
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 enum Bench {
     /// From `POST events` to the model request leaving and to the first delta.
     Latency,
@@ -63,27 +73,71 @@ enum Bench {
     Api,
     /// From the start to the first answer, and memory.
     Start,
+    /// The life of a cage, beside bubblewrap, runc, crun and gVisor.
+    Cage,
+    /// A tool call in a cage that stands, beside the same on the host.
+    Call,
+    /// Many cages at once: their memory, and the start of the next one.
+    Density,
+    /// From `POST sessions` to the first command's output.
+    Tti,
+    /// The first token with a cage that is started lazily, beside an eager one.
+    Lazy,
     /// All of them.
     All,
+    /// Does what one of the others asks for.
+    #[command(hide = true)]
+    Worker { folder: PathBuf },
 }
 
 type Run = fn(&Setup) -> Outcome<Report>;
 
 impl Bench {
-    fn runs(self) -> Vec<Run> {
+    /// Whether the server's binary has to be there.
+    fn needs_server(&self) -> bool {
+        !matches!(self, Self::Cage | Self::Call | Self::Density | Self::Append)
+    }
+
+    fn runs(&self) -> Vec<Run> {
         match self {
             Self::Latency => vec![latency::run],
             Self::Turns => vec![turns::run],
             Self::Append => vec![append::run],
             Self::Api => vec![api::run],
             Self::Start => vec![start::run],
-            Self::All => vec![latency::run, turns::run, append::run, api::run, start::run],
+            Self::Cage => vec![cage::run],
+            Self::Call => vec![call::run],
+            Self::Density => vec![density::run],
+            Self::Tti => vec![tti::run],
+            Self::Lazy => vec![lazy::run],
+            Self::All => vec![
+                latency::run,
+                turns::run,
+                append::run,
+                api::run,
+                start::run,
+                cage::run,
+                call::run,
+                density::run,
+                tti::run,
+                lazy::run,
+            ],
+            Self::Worker { .. } => Vec::new(),
         }
     }
 }
 
 fn main() -> ExitCode {
-    match benches() {
+    // Before anything else: this program is its own cages' launcher, too.
+    if launcher::is_called() {
+        launcher::main();
+        return ExitCode::SUCCESS;
+    }
+    let Arguments { bench, flags } = Arguments::parse();
+    if let Bench::Worker { folder } = bench {
+        return worker::main(&folder);
+    }
+    match benches(bench, flags) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => {
             eprintln!("posthouse-bench: stopped by a signal");
@@ -98,13 +152,12 @@ fn main() -> ExitCode {
 
 /// Runs the benches on a thread of their own, so that a signal ends them in order. False when
 /// one has come.
-fn benches() -> Outcome<bool> {
-    let Arguments { bench, flags } = Arguments::parse();
+fn benches(bench: Bench, flags: Flags) -> Outcome<bool> {
     let stop = Arc::new(AtomicBool::new(false));
-    let setup = Setup::new(flags, Arc::clone(&stop))?;
+    let setup = Setup::new(flags, bench.needs_server(), Arc::clone(&stop))?;
     let (done, ended) = tokio::sync::oneshot::channel();
     let worker = std::thread::spawn(move || {
-        let outcome = run_all(bench, &setup);
+        let outcome = run_all(&bench, &setup);
         // Whoever waits for this is this process' main thread, which has not ended.
         let _ = done.send(());
         outcome
@@ -127,7 +180,7 @@ fn benches() -> Outcome<bool> {
     outcome.map(|()| true)
 }
 
-fn run_all(bench: Bench, setup: &Setup) -> Outcome<()> {
+fn run_all(bench: &Bench, setup: &Setup) -> Outcome<()> {
     for (index, run) in bench.runs().into_iter().enumerate() {
         if index > 0 {
             // What the last bench has written shall not be flushed during the next one.

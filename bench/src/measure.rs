@@ -104,6 +104,27 @@ impl Row {
         self
     }
 
+    /// The same to a median in milliseconds, if there is one.
+    pub(crate) fn times_longer(mut self, baseline: Option<f64>) -> Self {
+        self.ratio = baseline.map(|baseline| self.times.p50 / baseline);
+        self
+    }
+
+    /// The median in milliseconds.
+    pub(crate) fn median(&self) -> f64 {
+        self.times.p50
+    }
+
+    /// The 95th percentile in milliseconds.
+    pub(crate) fn p95(&self) -> f64 {
+        self.times.p95
+    }
+
+    /// What it is called.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     fn to_json(&self) -> Value {
         json!({
             "name": self.name,
@@ -138,12 +159,13 @@ pub(crate) struct Report {
     baseline: &'static str,
     rows: Vec<Row>,
     facts: Vec<Fact>,
+    notes: Vec<String>,
 }
 
 impl Report {
     /// An empty one.
     pub(crate) fn new(bench: &'static str, baseline: &'static str) -> Self {
-        Self { bench, baseline, rows: Vec::new(), facts: Vec::new() }
+        Self { bench, baseline, rows: Vec::new(), facts: Vec::new(), notes: Vec::new() }
     }
 
     /// Adds rows.
@@ -160,6 +182,11 @@ impl Report {
         aim: &'static str,
     ) {
         self.facts.push(Fact { name: name.into(), value, unit, aim });
+    }
+
+    /// Adds what a reader has to know: who is missing, and why.
+    pub(crate) fn note(&mut self, note: impl Into<String>) {
+        self.notes.push(note.into());
     }
 
     /// One line of JSON.
@@ -180,6 +207,7 @@ impl Report {
             "baseline": self.baseline,
             "rows": rows,
             "facts": facts,
+            "notes": self.notes,
         })
     }
 
@@ -218,6 +246,9 @@ impl Report {
         for Fact { name, value, unit, aim } in &self.facts {
             let aim = if aim.is_empty() { String::new() } else { format!("  (aim: {aim})") };
             let _ = writeln!(text, "  {name}: {value:.2} {unit}{aim}");
+        }
+        for note in &self.notes {
+            let _ = writeln!(text, "  {note}");
         }
         text
     }

@@ -1,23 +1,41 @@
 //! The instant model: a provider inside the bench that answers every request at once.
 //!
 //! It notes when a request's first bytes arrived by the clock that the clients use, which a
-//! model in a process of its own can't. It speaks as much of the Messages stream as one text
-//! block takes, and checks nothing; the scripted model of the testkit is the one that checks.
+//! model in a process of its own can't. It speaks as much of the Messages stream as one block of
+//! text and one call of a tool take, and checks nothing; the scripted model of the testkit is the one that checks.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering},
     },
     thread::JoinHandle,
     time::Instant,
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::Outcome;
+
+/// What the model does when it is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// It says something.
+    Text = 0,
+    /// It calls `bash` with `echo hi`.
+    Call = 1,
+    /// It says something, then does that.
+    TextThenCall = 2,
+}
+
+/// What a message to a session ends with, as JSON.
+const MESSAGE_MARK: &[u8] = b"on the road this morning?";
+/// What a tool's result begins with, as JSON.
+const RESULT_MARK: &[u8] = b"\"type\":\"tool_result\"";
+/// Stands for a number that no other call has, in the answers that call. As long as the numbers.
+const NUMBER: &str = "00000000";
 
 /// A model that listens.
 pub(crate) struct InstantModel {
@@ -30,20 +48,39 @@ pub(crate) struct InstantModel {
 struct Shared {
     arrived: Mutex<Option<Instant>>,
     stopping: AtomicBool,
+    manner: AtomicU8,
+    calls: AtomicU32,
+}
+
+/// All answers there are, made before anybody asks.
+struct Answers {
+    text: Vec<u8>,
+    call: String,
+    text_then_call: String,
 }
 
 impl InstantModel {
-    /// Starts one; it listens when this returns.
+    /// Starts one; it listens when this returns. It answers with text until it is told otherwise.
     pub(crate) fn start() -> Outcome<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared::default());
-        let answer: Arc<[u8]> = answer().into();
+        let answers = Arc::new(Answers {
+            text: answer(Manner::Text).into_bytes(),
+            call: answer(Manner::Call),
+            text_then_call: answer(Manner::TextThenCall),
+        });
         let accepting = std::thread::spawn({
             let shared = Arc::clone(&shared);
-            move || accept(&listener, &shared, &answer)
+            move || accept(&listener, &shared, &answers)
         });
         Ok(Self { address, shared, accepting: Some(accepting) })
+    }
+
+    /// Says what it does from now on when it is spoken to. What a tool has found it answers with
+    /// text.
+    pub(crate) fn behave(&self, manner: Manner) {
+        self.shared.manner.store(manner as u8, Ordering::Relaxed);
     }
 
     /// Where it listens.
@@ -69,21 +106,21 @@ impl Drop for InstantModel {
 }
 
 /// Gives each connection a thread, which ends with it.
-fn accept(listener: &TcpListener, shared: &Arc<Shared>, answer: &Arc<[u8]>) {
+fn accept(listener: &TcpListener, shared: &Arc<Shared>, answers: &Arc<Answers>) {
     for stream in listener.incoming() {
         if shared.stopping.load(Ordering::Relaxed) {
             return;
         }
         let Ok(stream) = stream else { continue };
-        let (shared, answer) = (Arc::clone(shared), Arc::clone(answer));
+        let (shared, answers) = (Arc::clone(shared), Arc::clone(answers));
         std::thread::spawn(move || {
             // A client that leaves in the middle is the client's business.
-            let _ = serve(stream, &shared, &answer);
+            let _ = serve(stream, &shared, &answers);
         });
     }
 }
 
-fn serve(stream: TcpStream, shared: &Shared, answer: &[u8]) -> Outcome<()> {
+fn serve(stream: TcpStream, shared: &Shared, answers: &Answers) -> Outcome<()> {
     stream.set_nodelay(true)?;
     let mut reader = BufReader::with_capacity(64 * 1024, stream);
     let (mut line, mut body) = (String::with_capacity(256), Vec::new());
@@ -110,12 +147,33 @@ fn serve(stream: TcpStream, shared: &Shared, answer: &[u8]) -> Outcome<()> {
         }
         body.resize(length, 0);
         reader.read_exact(&mut body)?;
-        reader.get_mut().write_all(answer)?;
+        let manner = shared.manner.load(Ordering::Relaxed);
+        // Text needs no look at the request, however long that is.
+        let calling = match manner {
+            0 => None,
+            _ if is_result(&body) => None,
+            1 => Some(&answers.call),
+            _ => Some(&answers.text_then_call),
+        };
+        match calling {
+            None => reader.get_mut().write_all(&answers.text)?,
+            Some(answer) => {
+                let number = shared.calls.fetch_add(1, Ordering::Relaxed);
+                let answer = answer.replace(NUMBER, &format!("{number:08}"));
+                reader.get_mut().write_all(answer.as_bytes())?;
+            }
+        }
     }
 }
 
-/// Head and body of the one answer there is.
-fn answer() -> Vec<u8> {
+/// Whether what was said last is what a tool has found.
+fn is_result(body: &[u8]) -> bool {
+    let last = |mark: &[u8]| body.windows(mark.len()).rposition(|window| window == mark);
+    last(RESULT_MARK) > last(MESSAGE_MARK)
+}
+
+/// Head and body of an answer.
+fn answer(manner: Manner) -> String {
     let usage = json!({
         "input_tokens": 20, "output_tokens": 1,
         "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0,
@@ -124,19 +182,33 @@ fn answer() -> Vec<u8> {
         "id": "msg_bench", "type": "message", "role": "assistant", "model": "bench",
         "content": [], "stop_reason": null, "stop_sequence": null, "usage": usage,
     });
-    let delta = json!({ "type": "text_delta", "text": "All is well, and nothing was computed." });
-    let end = json!({ "stop_reason": "end_turn", "stop_sequence": null });
-    let events = [
-        json!({ "type": "message_start", "message": message }),
-        json!({
-            "type": "content_block_start", "index": 0,
-            "content_block": { "type": "text", "text": "" },
-        }),
-        json!({ "type": "content_block_delta", "index": 0, "delta": delta }),
-        json!({ "type": "content_block_stop", "index": 0 }),
+    let mut events = vec![json!({ "type": "message_start", "message": message })];
+    let mut index = 0;
+    let mut block = |block: Value, delta: Value| {
+        events.extend([
+            json!({ "type": "content_block_start", "index": index, "content_block": block }),
+            json!({ "type": "content_block_delta", "index": index, "delta": delta }),
+            json!({ "type": "content_block_stop", "index": index }),
+        ]);
+        index += 1;
+    };
+    if manner != Manner::Call {
+        let text = "All is well, and nothing was computed.";
+        let delta = json!({ "type": "text_delta", "text": text });
+        block(json!({ "type": "text", "text": "" }), delta);
+    }
+    if manner != Manner::Text {
+        let id = format!("toolu_bench{NUMBER}");
+        let input = json!({ "command": "echo hi" }).to_string();
+        let delta = json!({ "type": "input_json_delta", "partial_json": input });
+        block(json!({ "type": "tool_use", "id": id, "name": "bash", "input": {} }), delta);
+    }
+    let reason = if manner == Manner::Text { "end_turn" } else { "tool_use" };
+    let end = json!({ "stop_reason": reason, "stop_sequence": null });
+    events.extend([
         json!({ "type": "message_delta", "delta": end, "usage": { "output_tokens": 12 } }),
         json!({ "type": "message_stop" }),
-    ];
+    ]);
     let body: String = events
         .iter()
         .map(|event| format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap_or("")))
@@ -145,5 +217,5 @@ fn answer() -> Vec<u8> {
         "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );
-    (head + &body).into_bytes()
+    head + &body
 }

@@ -25,6 +25,12 @@ pub(crate) struct Flags {
     /// Where data folders are made; must be on a disk [default: the folder above this binary]
     #[arg(long, global = true, value_name = "DIR")]
     folder: Option<PathBuf>,
+    /// The ordinary user that workers of `cage` and `call` become when this is run by root
+    #[arg(long, global = true, value_name = "ID", default_value_t = 1000)]
+    user: u32,
+    /// How many cages are alive at once in `density` [default: 500, quick: 20]
+    #[arg(long, global = true, value_name = "COUNT")]
+    cages: Option<usize>,
     /// A few seconds in all: to see that it runs, not for figures
     #[arg(long, global = true)]
     quick: bool,
@@ -41,6 +47,10 @@ pub(crate) struct Setup {
     pub(crate) scripted_model: Option<PathBuf>,
     /// Where data folders are made.
     pub(crate) folder: PathBuf,
+    /// Whom workers become that are not to be root.
+    pub(crate) user: u32,
+    /// How many cages are alive at once.
+    pub(crate) cages: usize,
     /// Whether this is but a smoke run.
     pub(crate) quick: bool,
     /// Whether to print JSON.
@@ -49,12 +59,13 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
-    /// Finds what the flags leave open.
-    pub(crate) fn new(flags: Flags, stop: Arc<AtomicBool>) -> Outcome<Self> {
+    /// Finds what the flags leave open. Not every bench needs a server.
+    pub(crate) fn new(flags: Flags, with_server: bool, stop: Arc<AtomicBool>) -> Outcome<Self> {
         let own = std::env::current_exe()?;
         let beside = own.parent().unwrap_or(Path::new("."));
         let server = flags.server.unwrap_or_else(|| beside.join("posthouse"));
-        for binary in [Some(&server), flags.scripted_model.as_ref()].into_iter().flatten() {
+        let needed = with_server.then_some(&server).into_iter().chain(&flags.scripted_model);
+        for binary in needed {
             if !binary.is_file() {
                 let missing = binary.display();
                 let build = "cargo build --release -p posthouse -p posthouse-testkit";
@@ -72,6 +83,8 @@ impl Setup {
             server,
             scripted_model: flags.scripted_model,
             folder,
+            user: flags.user,
+            cages: flags.cages.unwrap_or(if flags.quick { 20 } else { 500 }),
             quick: flags.quick,
             json: flags.json,
             stop,

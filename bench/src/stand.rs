@@ -70,11 +70,28 @@ impl Process {
 
     /// A server on a data folder, with its model at an address.
     pub(crate) fn server(setup: &Setup, data: &Path, model: SocketAddr) -> Outcome<Self> {
+        Self::server_with(setup, data, model, &Sandbox::default())
+    }
+
+    /// The same with sandboxes as they are wanted.
+    fn server_with(
+        setup: &Setup,
+        data: &Path,
+        model: SocketAddr,
+        sandbox: &Sandbox,
+    ) -> Outcome<Self> {
         let mut command = Command::new(&setup.server);
+        command.env_clear().args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data);
+        if let Some(start) = sandbox.start {
+            // Beside the data folder, which the server makes.
+            let file = data.with_extension("toml");
+            std::fs::write(&file, format!("[sandbox]\nstart = \"{start}\"\n"))?;
+            command.arg("--config").arg(file);
+        }
+        if !sandbox.delay.is_zero() {
+            command.env("POSTHOUSE_CAGE_DELAY_MS", sandbox.delay.as_millis().to_string());
+        }
         command
-            .env_clear()
-            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
-            .arg(data)
             .env("HOME", data)
             .env("POSTHOUSE_LOG", "warn")
             .env("POSTHOUSE_API_KEY", KEY)
@@ -102,6 +119,15 @@ impl Drop for Process {
     }
 }
 
+/// How a server's sandboxes are started.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Sandbox {
+    /// `lazy` or `eager`; unsaid, the server decides.
+    pub(crate) start: Option<&'static str>,
+    /// How much longer each start takes.
+    pub(crate) delay: Duration,
+}
+
 /// Who answers model requests.
 enum Model {
     Instant(InstantModel),
@@ -116,13 +142,28 @@ pub(crate) struct Stand {
     /// The data folder, for floors that write to the same disk.
     pub(crate) folder: TempDir,
     create_session: Wire,
+    create_caged_session: Wire,
 }
 
 impl Stand {
     /// Builds it and makes an agent and an environment.
     pub(crate) fn build(setup: &Setup) -> Outcome<Self> {
+        Self::build_with(setup, &Sandbox::default(), setup.scripted_model.as_deref())
+    }
+
+    /// Builds one whose instant model can call tools, and whose agent may. Sessions that
+    /// [`Self::session`] makes have none, those of [`Self::caged_session`] do.
+    pub(crate) fn build_caged(setup: &Setup, sandbox: &Sandbox) -> Outcome<Self> {
+        Self::build_with(setup, sandbox, None)
+    }
+
+    fn build_with(
+        setup: &Setup,
+        sandbox: &Sandbox,
+        scripted_model: Option<&Path>,
+    ) -> Outcome<Self> {
         let folder = setup.make_folder()?;
-        let model = match &setup.scripted_model {
+        let model = match scripted_model {
             None => Model::Instant(InstantModel::start()?),
             Some(binary) => {
                 let script = folder.path().join("script.json");
@@ -137,15 +178,36 @@ impl Stand {
             Model::Instant(model) => model.address(),
             Model::Scripted(model) => model.address(),
         };
-        let server = Process::server(setup, &folder.path().join("data"), address)?;
+        let server = Process::server_with(setup, &folder.path().join("data"), address, sandbox)?;
         let mut connection = Connection::open(server.address())?;
         let system = "You are measured.";
-        let agent = json!({ "name": "Bench", "model": MODEL, "system": system });
-        let agent = create(&mut connection, "/v1/agents", &agent)?;
+        let bare = json!({ "name": "Bench", "model": MODEL, "system": system });
+        let mut caged = bare.clone();
+        caged["tools"] = json!([{
+            "type": "agent_toolset_20260401",
+            "default_config": { "permission_policy": { "type": "always_allow" } },
+        }]);
         let environment = create(&mut connection, "/v1/environments", &json!({ "name": "bench" }))?;
-        let session = json!({ "agent": agent, "environment_id": environment });
-        let create_session = Wire::post("/v1/sessions", KEY, &session.to_string());
-        Ok(Self { server, model, folder, create_session })
+        let mut session_with = |agent: &Value| {
+            let agent = create(&mut connection, "/v1/agents", agent)?;
+            let session = json!({ "agent": agent, "environment_id": environment });
+            Outcome::Ok(Wire::post("/v1/sessions", KEY, &session.to_string()))
+        };
+        let create_session = session_with(&bare)?;
+        let create_caged_session = session_with(&caged)?;
+        Ok(Self { server, model, folder, create_session, create_caged_session })
+    }
+
+    /// Makes a session with the tools of a sandbox.
+    pub(crate) fn caged_session(&self, connection: &mut Connection) -> Outcome<String> {
+        id_of(connection.exchange(&self.create_caged_session, 200)?)
+    }
+
+    /// Ends a session's sandbox, so that the next call of a tool needs a new one.
+    pub(crate) fn kill_sandbox(connection: &mut Connection, session: &str) -> Outcome<()> {
+        let path = format!("/posthouse/v1/sandboxes/{session}/kill");
+        connection.exchange(&Wire::post(&path, KEY, "{}"), 200)?;
+        Ok(())
     }
 
     /// The request that makes a session.
