@@ -115,8 +115,10 @@ impl Cages {
     ///
     /// # Errors
     /// Those of the file system.
-    pub fn new(settings: Settings, guard: Guard) -> io::Result<Arc<Self>> {
+    pub fn new(mut settings: Settings, guard: Guard) -> io::Result<Arc<Self>> {
         fs::create_dir_all(&settings.folder)?;
+        // The launcher and its cages work in other folders than this process.
+        settings.folder = settings.folder.canonicalize()?;
         let (etc, root) = (settings.folder.join(".etc"), settings.folder.join(".root"));
         fs::create_dir_all(&root)?;
         folder::end_leftovers(&settings.folder)?;

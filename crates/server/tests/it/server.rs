@@ -182,7 +182,9 @@ impl Server {
             .env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin")
             .env("HOME", self.home())
             .env("POSTHOUSE_CONFIG", self.home().join("config.toml"))
-            .env("POSTHOUSE_DATA", self.data())
+            // Relative, as people type it.
+            .env("POSTHOUSE_DATA", "data")
+            .current_dir(self.home())
             .env("POSTHOUSE_API_KEY", KEY)
             .env("ANTHROPIC_API_KEY", "sk-test")
             .env("ANTHROPIC_BASE_URL", self.model.url())
