@@ -209,9 +209,16 @@ impl Cages {
         let Ok(folder) = Folder::of(&self.settings, session) else {
             return journal::Found::Unknown;
         };
+        let slot = self.slot(&session.into());
+        // No cage is started meanwhile, and one of this life, which works on another call that
+        // was open, is not a former one's.
+        let held = slot.cage.lock().await;
+        let ours = held.as_ref().is_some_and(|cage| !cage.is_gone());
         let (boot, call) = (self.boot.clone(), call.to_owned());
         let found = tokio::task::spawn_blocking(move || {
-            folder.end_former()?;
+            if !ours {
+                folder.end_former()?;
+            }
             io::Result::Ok(journal::find(&folder.journal(), &boot, &call))
         });
         found.await.ok().and_then(Result::ok).unwrap_or(journal::Found::Unknown)
@@ -292,7 +299,14 @@ impl Cages {
     /// Ends a session's cage with everything in it, at once. True when there was one.
     pub async fn kill(&self, session: &str) -> bool {
         let Some(slot) = self.find(session) else { return false };
-        let Some(cage) = slot.live() else { return false };
+        let cage = match slot.live() {
+            Some(cage) => cage,
+            // One that is being started is waited for.
+            None => match slot.cage.lock().await.clone() {
+                Some(cage) if !cage.is_gone() => cage,
+                _ => return false,
+            },
+        };
         cage.end(Ended::Killed);
         cage.gone().await;
         true

@@ -103,6 +103,25 @@ async fn points(user: User) {
 }
 
 #[tokio::test]
+async fn calls_that_never_ran_do_not_end_each_other_when_they_are_run_after_all() {
+    let names = ["one", "two", "three"];
+    let commands = [("go".to_owned(), names.map(|name| command(name, 300, 0)).to_vec())];
+    let mut server = Server::with(Setup::default(), String::new(), script(&commands)).await;
+    let session = server.plain_session().await;
+    server.kill().await;
+    // So slow that none has begun when the server dies.
+    server.delay = Some("5000");
+    assert!(server.begin(Some("tool.after_start:3")).await);
+    say(&server, &session, "go").await;
+    server.died().await;
+    server.delay = None;
+    assert!(server.begin(None).await);
+    server.idle(&session, PATIENCE).await;
+    let ends = check(&server, &session, &names, "run after all").await;
+    assert_eq!(ends, [End::Result; 3]);
+}
+
+#[tokio::test]
 async fn a_call_that_was_running_has_an_unknown_outcome_and_is_not_run_again() {
     for user in [User::Own, User::Ordinary] {
         let commands = [
