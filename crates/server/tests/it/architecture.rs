@@ -54,7 +54,6 @@ const OUTSIDE: &[(&str, &[&str])] = &[
     ("ipnet", &["posthouse-net"]),
     ("landlock", &["posthouse-sandbox"]),
     ("seccompiler", &["posthouse-sandbox"]),
-    ("pathrs", &["posthouse-sandbox"]),
     ("libc", &["posthouse-sandbox", FOR_TESTS]),
     ("globset", &["posthouse-sandbox"]),
     ("regex", &["posthouse-sandbox"]),
