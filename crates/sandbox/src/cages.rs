@@ -319,14 +319,17 @@ impl Cages {
     pub async fn delete(&self, session: &str) -> io::Result<()> {
         let slot = self.find(session);
         // A cage that is being started is waited for, and none comes after it.
-        let _held = match &slot {
+        let held = match &slot {
             Some(slot) => {
                 slot.deleted.store(true, Ordering::Relaxed);
                 Some(slot.cage.lock().await)
             }
             None => None,
         };
-        self.kill(session).await;
+        if let Some(Some(cage)) = held.as_deref() {
+            cage.end(Ended::Killed);
+            cage.gone().await;
+        }
         lock(&self.slots).remove(session);
         let Ok(folder) = Folder::of(&self.settings, session) else { return Ok(()) };
         let deleted = tokio::task::spawn_blocking(move || {
