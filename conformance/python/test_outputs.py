@@ -176,7 +176,8 @@ def test_every_kind_of_rest_brings_them(world: World, client: anthropic.Anthropi
     with client.beta.sessions.events.stream(session_id) as stream:
         client.beta.sessions.events.send(session_id, events=[message("go")])
         folder = world.folder / "data" / "sandboxes"
-        wait_until(lambda: [one for one in folder.glob("**/cut.txt") if one.read_text()], "it")
+        cut = folder / session_id / "tree/mnt/session/outputs/cut.txt"
+        wait_until(lambda: cut.exists() and cut.read_text(), "it")
         client.beta.sessions.events.send(session_id, events=[INTERRUPT])
         until_idle(stream)
     assert contents(client, session_id) == [("cut.txt", b"cut\n")]
@@ -389,9 +390,9 @@ def test_mounts_come_and_go_while_a_call_runs(
     folder = world.folder / "data" / "sandboxes"
     with client.beta.sessions.events.stream(session_id) as stream:
         client.beta.sessions.events.send(session_id, events=[message("wait")])
-        wait_until(lambda: list(folder.glob(f"*{session_id}*/**/begun")), "the command")
+        wait_until(lambda: list(folder.glob(f"{session_id}/**/begun")), "the command")
         made = api.add(session_id, type="file", file_id=csv, mount_path="late.csv")
-        wait_until(lambda: list(folder.glob(f"*{session_id}*/**/seen")), "the file inside")
+        wait_until(lambda: list(folder.glob(f"{session_id}/**/seen")), "the file inside")
         api.delete(made.id, session_id=session_id)
         events = until_idle(stream)
     assert results(events) == [f"{CSV.decode()}gone\n"]

@@ -413,7 +413,7 @@ def test_an_interrupt_ends_what_runs(world: World, client: anthropic.Anthropic) 
         client.beta.sessions.events.send(session_id, events=[message("sleep")])
         take_until(stream, lambda event: event.type == "span.model_request_end")
         begun = world.folder / "data" / "sandboxes"
-        wait_until(lambda: list(begun.glob("**/begun")), "the command")
+        wait_until(lambda: list(begun.glob(f"{session_id}/**/begun")), "the command")
         client.beta.sessions.events.send(session_id, events=[INTERRUPT])
         events = until_idle(stream)
     (told,) = results(events)
@@ -450,7 +450,7 @@ def test_a_message_meanwhile_waits_for_the_result(
 
 def workspaces(folder: Any, session_id: str) -> list[Any]:
     """Where a session's working directory is on disk."""
-    return [one for one in folder.glob("**/workspace") if session_id in str(one)]
+    return list(folder.glob(f"{session_id}/tree/workspace"))
 
 
 # --- beside other things

@@ -122,7 +122,7 @@ def test_a_kill_ends_a_call_and_everything_in_it(
         client.beta.sessions.events.send(session_id, events=[message("go")])
         events = take_until(stream, lambda event: event.type == "span.model_request_end")
         folder = world.folder / "data" / "sandboxes"
-        wait_until(lambda: list(folder.glob(f"*{session_id}*/**/begun")), "the command")
+        wait_until(lambda: list(folder.glob(f"{session_id}/**/begun")), "the command")
         shown = sandboxes(world)[session_id]
         assert (shown["calls"], shown["busy"]) == (1, True)
         assert kill(world, session_id) is True

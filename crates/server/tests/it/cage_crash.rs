@@ -105,9 +105,15 @@ async fn points(user: User) {
 #[tokio::test]
 async fn calls_that_never_ran_do_not_end_each_other_when_they_are_run_after_all() {
     let names = ["one", "two", "three"];
-    let commands = [("go".to_owned(), names.map(|name| command(name, 300, 0)).to_vec())];
+    let commands = [
+        ("before".to_owned(), vec![command("before", 0, 0)]),
+        ("go".to_owned(), names.map(|name| command(name, 300, 0)).to_vec()),
+    ];
     let mut server = Server::with(Setup::default(), String::new(), script(&commands)).await;
     let session = server.plain_session().await;
+    // A session without a journal would have to say that nobody knows.
+    server.say(&session, "before").await;
+    server.idle(&session, PATIENCE).await;
     server.kill().await;
     // So slow that none has begun when the server dies.
     server.delay = Some("5000");
@@ -117,8 +123,9 @@ async fn calls_that_never_ran_do_not_end_each_other_when_they_are_run_after_all(
     server.delay = None;
     assert!(server.begin(None).await);
     server.idle(&session, PATIENCE).await;
-    let ends = check(&server, &session, &names, "run after all").await;
-    assert_eq!(ends, [End::Result; 3]);
+    let told = ["before", "one", "two", "three"];
+    let ends = check(&server, &session, &told, "run after all").await;
+    assert_eq!(ends, [End::Result; 4]);
 }
 
 #[tokio::test]
