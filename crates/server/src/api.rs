@@ -21,8 +21,10 @@ use std::sync::Arc;
 
 use axum::{
     Router,
+    handler::Handler,
+    http::Method,
     middleware::{from_fn, from_fn_with_state},
-    routing::{MethodRouter, get, post},
+    routing::{MethodRouter, delete, get, post},
 };
 use posthouse_engine::Engine;
 use posthouse_protocol::agent::ModelRules;
@@ -32,7 +34,11 @@ use tokio::sync::watch;
 pub use call::Call;
 pub use respond::{Answer, Refusal};
 
-use crate::{config, keys::Keys};
+use crate::{
+    config,
+    keys::Keys,
+    scope::{Need, Resource, Verb},
+};
 
 /// What all handlers share.
 pub struct App {
@@ -59,43 +65,113 @@ pub struct App {
 /// What handlers are given.
 pub type Shared = Arc<App>;
 
-/// Every route there is. A test asks each of them without a key.
+/// One method of one path: the unit that keys open and `openapi.json` describes.
+pub struct Route {
+    /// The method.
+    pub method: Method,
+    /// The path, with its ids in braces.
+    pub path: &'static str,
+    /// What a key must open.
+    pub need: Need,
+    /// What answers.
+    handler: MethodRouter<Shared>,
+}
+
+impl Route {
+    fn get<H: Handler<T, Shared>, T: 'static>(
+        path: &'static str,
+        resource: Resource,
+        handler: H,
+    ) -> Self {
+        let need = Need { resource, verb: Verb::Read };
+        Self { method: Method::GET, path, need, handler: get(handler) }
+    }
+
+    fn post<H: Handler<T, Shared>, T: 'static>(
+        path: &'static str,
+        resource: Resource,
+        verb: Verb,
+        handler: H,
+    ) -> Self {
+        let need = Need { resource, verb };
+        Self { method: Method::POST, path, need, handler: post(handler) }
+    }
+
+    fn delete<H: Handler<T, Shared>, T: 'static>(
+        path: &'static str,
+        resource: Resource,
+        handler: H,
+    ) -> Self {
+        let need = Need { resource, verb: Verb::Delete };
+        Self { method: Method::DELETE, path, need, handler: delete(handler) }
+    }
+}
+
+/// Every route there is, and what it needs. A test asks each of them without a key.
 #[must_use]
-pub fn routes() -> Vec<(&'static str, MethodRouter<Shared>)> {
+pub fn routes() -> Vec<Route> {
+    use Resource::{Agents, Environments, Events, Files, Sandboxes, Sessions};
+    use Verb::{Archive, Create, Update};
+    const AGENT: &str = "/v1/agents/{agent}";
+    const ENVIRONMENT: &str = "/v1/environments/{environment}";
+    const FILE: &str = "/v1/files/{file}";
+    const SESSION: &str = "/v1/sessions/{session}";
+    const EVENTS: &str = "/v1/sessions/{session}/events";
+    const RESOURCES: &str = "/v1/sessions/{session}/resources";
+    const RESOURCE: &str = "/v1/sessions/{session}/resources/{resource}";
+    const THREAD: &str = "/v1/sessions/{session}/threads/{thread}";
     vec![
-        ("/v1/agents", get(agents::list).post(agents::create)),
-        ("/v1/agents/{agent}", get(agents::retrieve).post(agents::update)),
-        ("/v1/agents/{agent}/archive", post(agents::archive)),
-        ("/v1/agents/{agent}/versions", get(agents::versions)),
-        ("/v1/environments", get(environments::list).post(environments::create)),
-        (
-            "/v1/environments/{environment}",
-            get(environments::retrieve).post(environments::update).delete(environments::delete),
+        Route::get("/v1/agents", Agents, agents::list),
+        Route::post("/v1/agents", Agents, Create, agents::create),
+        Route::get(AGENT, Agents, agents::retrieve),
+        Route::post(AGENT, Agents, Update, agents::update),
+        Route::post("/v1/agents/{agent}/archive", Agents, Archive, agents::archive),
+        Route::get("/v1/agents/{agent}/versions", Agents, agents::versions),
+        Route::get("/v1/environments", Environments, environments::list),
+        Route::post("/v1/environments", Environments, Create, environments::create),
+        Route::get(ENVIRONMENT, Environments, environments::retrieve),
+        Route::post(ENVIRONMENT, Environments, Update, environments::update),
+        Route::delete(ENVIRONMENT, Environments, environments::delete),
+        Route::post(
+            "/v1/environments/{environment}/archive",
+            Environments,
+            Archive,
+            environments::archive,
         ),
-        ("/v1/environments/{environment}/archive", post(environments::archive)),
-        ("/v1/files", get(files::list).post(files::upload)),
-        ("/v1/files/{file}", get(files::retrieve).delete(files::delete)),
-        ("/v1/files/{file}/content", get(files::content)),
-        ("/v1/sessions", get(sessions::list).post(sessions::create)),
-        (
-            "/v1/sessions/{session}",
-            get(sessions::retrieve).post(sessions::update).delete(sessions::delete),
+        Route::get("/v1/files", Files, files::list),
+        Route::post("/v1/files", Files, Create, files::upload),
+        Route::get(FILE, Files, files::retrieve),
+        Route::delete(FILE, Files, files::delete),
+        Route::get("/v1/files/{file}/content", Files, files::content),
+        Route::get("/v1/sessions", Sessions, sessions::list),
+        Route::post("/v1/sessions", Sessions, Create, sessions::create),
+        Route::get(SESSION, Sessions, sessions::retrieve),
+        Route::post(SESSION, Sessions, Update, sessions::update),
+        Route::delete(SESSION, Sessions, sessions::delete),
+        Route::post("/v1/sessions/{session}/archive", Sessions, Archive, sessions::archive),
+        Route::get(EVENTS, Events, events::list),
+        Route::post(EVENTS, Events, Create, events::send),
+        Route::get("/v1/sessions/{session}/events/stream", Events, stream::session),
+        Route::get(RESOURCES, Sessions, resources::list),
+        Route::post(RESOURCES, Sessions, Update, resources::add),
+        Route::get(RESOURCE, Sessions, resources::retrieve),
+        Route::post(RESOURCE, Sessions, Update, resources::update),
+        Route {
+            need: Need { resource: Sessions, verb: Update },
+            ..Route::delete(RESOURCE, Sessions, resources::delete)
+        },
+        Route::get("/v1/sessions/{session}/threads", Sessions, threads::list),
+        Route::get(THREAD, Sessions, threads::retrieve),
+        Route::post(
+            "/v1/sessions/{session}/threads/{thread}/archive",
+            Sessions,
+            Archive,
+            threads::archive,
         ),
-        ("/v1/sessions/{session}/archive", post(sessions::archive)),
-        ("/v1/sessions/{session}/events", get(events::list).post(events::send)),
-        ("/v1/sessions/{session}/events/stream", get(stream::session)),
-        ("/v1/sessions/{session}/resources", get(resources::list).post(resources::add)),
-        (
-            "/v1/sessions/{session}/resources/{resource}",
-            get(resources::retrieve).post(resources::update).delete(resources::delete),
-        ),
-        ("/v1/sessions/{session}/threads", get(threads::list)),
-        ("/v1/sessions/{session}/threads/{thread}", get(threads::retrieve)),
-        ("/v1/sessions/{session}/threads/{thread}/archive", post(threads::archive)),
-        ("/v1/sessions/{session}/threads/{thread}/events", get(events::list_thread)),
-        ("/v1/sessions/{session}/threads/{thread}/stream", get(stream::thread)),
-        ("/posthouse/v1/sandboxes", get(sandboxes::list)),
-        ("/posthouse/v1/sandboxes/{session}/kill", post(sandboxes::kill)),
+        Route::get("/v1/sessions/{session}/threads/{thread}/events", Events, events::list_thread),
+        Route::get("/v1/sessions/{session}/threads/{thread}/stream", Events, stream::thread),
+        Route::get("/posthouse/v1/sandboxes", Sandboxes, sandboxes::list),
+        Route::post("/posthouse/v1/sandboxes/{session}/kill", Sandboxes, Archive, sandboxes::kill),
     ]
 }
 
@@ -103,7 +179,7 @@ pub fn routes() -> Vec<(&'static str, MethodRouter<Shared>)> {
 pub fn router(app: Shared) -> Router {
     routes()
         .into_iter()
-        .fold(Router::new(), |router, (path, methods)| router.route(path, methods))
+        .fold(Router::new(), |router, route| router.route(route.path, route.handler))
         .method_not_allowed_fallback(respond::wrong_method)
         .route_layer(from_fn_with_state(Arc::clone(&app), auth::authenticate))
         .fallback(respond::no_route)

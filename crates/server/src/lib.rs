@@ -16,6 +16,7 @@ pub mod keys;
 pub mod local;
 pub mod rules;
 pub mod sandbox;
+pub mod scope;
 pub mod start;
 
 pub use error::Error;
