@@ -50,12 +50,31 @@ pub struct Agent {
     pub metadata: Metadata,
     /// As whom it runs.
     pub execution_identity: ExecutionIdentity,
+    /// What the original API lacks.
+    #[serde(default, skip_serializing_if = "Extension::is_empty")]
+    pub posthouse: Extension,
     /// When the agent was made; the same in all versions.
     pub created_at: Timestamp,
     /// When this version was made.
     pub updated_at: Timestamp,
     /// When the agent was archived.
     pub archived_at: Option<Timestamp>,
+}
+
+/// What an agent has beyond the original API: the object `posthouse`, left out when empty.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Extension {
+    /// The models that take over, in this order, when the agent's own can't answer.
+    #[serde(default)]
+    pub fallback: Vec<ModelConfig>,
+}
+
+impl Extension {
+    /// Whether there is nothing to show.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.fallback.is_empty()
+    }
 }
 
 /// As whom an agent runs.
@@ -83,6 +102,8 @@ pub struct SessionAgent {
     pub skills: Vec<Value>,
     pub multiagent: Option<Value>,
     pub execution_identity: ExecutionIdentity,
+    #[serde(default, skip_serializing_if = "Extension::is_empty")]
+    pub posthouse: Extension,
 }
 
 /// What an update comes to.
@@ -110,6 +131,7 @@ impl Agent {
             skills: self.skills.clone(),
             multiagent: self.multiagent.clone(),
             execution_identity: self.execution_identity,
+            posthouse: self.posthouse.clone(),
         }
     }
 }
@@ -149,6 +171,7 @@ pub fn parse_create(
         multiagent: None,
         metadata,
         execution_identity,
+        posthouse: Extension::default(),
         created_at: at.into(),
         updated_at: at.into(),
         archived_at: None,
