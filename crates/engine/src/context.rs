@@ -44,6 +44,7 @@ pub fn build(state: &State, thread: &Thread, resolved: &Resolved) -> Result<Cont
     let model = &state.agent.model;
     Ok(Context {
         request: Request {
+            conversation: Arc::clone(&thread.id),
             model: resolved.model.clone(),
             spec: Arc::clone(&resolved.spec),
             effort: model.effort.map(effort),

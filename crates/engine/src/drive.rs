@@ -280,6 +280,7 @@ impl Drive<'_> {
         let asked = Asked {
             span: self.new_id(),
             provider: resolved.provider.name().into(),
+            wire: resolved.provider.wire(),
             model: resolved.model.clone(),
         };
         if let Some(ready) = self.core.hands.before_model(&self.session) {
@@ -307,7 +308,7 @@ impl Drive<'_> {
             model: asked.model.clone(),
             window: resolved.spec.window,
             attempt,
-            body_hash: hex(&Sha256::digest(&body.0)),
+            body_hash: hex(&Sha256::digest(&body.bytes)),
             prefix_hash,
             trimmed_before: context.trimmed_before,
         };

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use posthouse_model::Usage;
+use posthouse_model::{Usage, WireKind};
 use posthouse_protocol::{Micros, agent::SessionAgent};
 use posthouse_store::Seq;
 use serde::{Deserialize, Serialize};
@@ -79,6 +79,9 @@ pub struct RequestSent {
 pub struct ResponseKept {
     /// The provider's name.
     pub provider: Arc<str>,
+    /// The wire in whose form the blocks are.
+    #[serde(default)]
+    pub wire: WireKind,
     /// The model's name there.
     pub model: String,
     /// The model that the provider says has answered.

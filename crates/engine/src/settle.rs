@@ -4,7 +4,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use posthouse_model::{Block, Failure, FailureKind, Response, Stop, Usage, View};
+use posthouse_model::{Block, Failure, FailureKind, Response, Stop, Usage, View, WireKind};
 use posthouse_protocol::{
     Micros,
     agent::{Policy, SessionAgent, Tools as _},
@@ -42,6 +42,8 @@ pub struct Asked {
     pub span: Arc<str>,
     /// The provider's name.
     pub provider: Arc<str>,
+    /// What it speaks.
+    pub wire: WireKind,
     /// The model's name there.
     pub model: String,
 }
@@ -110,6 +112,7 @@ pub fn response(
         thread,
         &ResponseKept {
             provider: Arc::clone(&asked.provider),
+            wire: asked.wire,
             model: asked.model.clone(),
             served: response.served,
             blocks: blocks.into(),

@@ -456,7 +456,11 @@ impl Thread {
             self.entries.push(Entry {
                 seq: record.seq,
                 tokens: response.usage.output_tokens,
-                item: Item::Assistant { provider: response.provider, blocks: response.blocks },
+                item: Item::Assistant {
+                    provider: response.provider,
+                    wire: response.wire,
+                    blocks: response.blocks,
+                },
             });
         }
         self.phase = match response.stop {
@@ -494,7 +498,7 @@ impl Thread {
             .filter_map(|call| {
                 let (content, is_error) = call.result?;
                 tokens += estimate(content.get());
-                Some(ToolResult { call_id: call.call_id, content, is_error })
+                Some(ToolResult { call_id: call.call_id, name: call.name, content, is_error })
             })
             .collect();
         self.entries.push(Entry { seq, item: Item::ToolResults(results), tokens });

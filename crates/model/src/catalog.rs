@@ -11,7 +11,7 @@ use std::{
 
 use serde::{Deserialize, Deserializer};
 
-use crate::{Effort, Usage};
+use crate::{Effort, Usage, WireKind};
 
 #[cfg(test)]
 mod tests;
@@ -36,8 +36,9 @@ pub enum Thinking {
 pub struct ModelSpec {
     /// How many tokens a conversation and its answer may have together.
     pub window: u64,
-    /// How many tokens one answer may have.
-    pub max_output: u64,
+    /// How many tokens one answer may have; where it is not known, the provider decides if its
+    /// wire lets it.
+    pub max_output: Option<u64>,
     /// How it is told to think.
     pub thinking: Thinking,
     /// Whether it binds its thinking to everything before it, and refuses a conversation whose
@@ -58,6 +59,12 @@ pub struct ModelSpec {
     /// Whether it takes messages of the role `system` inside a conversation.
     #[serde(default)]
     pub mid_conversation_system: bool,
+    /// Whether it sees images.
+    #[serde(default = "yes")]
+    pub images: bool,
+    /// Whether it reads PDF documents.
+    #[serde(default = "yes")]
+    pub documents: bool,
     /// Its prices, when they are known.
     pub prices: Option<Prices>,
     /// Its prices for long prompts, where they differ.
@@ -105,7 +112,6 @@ pub struct CatalogError(#[from] toml::de::Error);
 #[derive(Debug, Clone)]
 pub struct Catalog {
     models: BTreeMap<String, Arc<ModelSpec>>,
-    unknown: Arc<ModelSpec>,
 }
 
 #[derive(Deserialize)]
@@ -128,7 +134,7 @@ impl Catalog {
     /// A table without models, so that all of them get the stated defaults.
     #[must_use]
     pub fn empty() -> Self {
-        Self { models: BTreeMap::new(), unknown: Arc::new(ModelSpec::unknown()) }
+        Self { models: BTreeMap::new() }
     }
 
     /// Reads a table of its own, in the form of `models.toml`.
@@ -137,7 +143,7 @@ impl Catalog {
     /// When the text is no TOML, or has a key or a value that the table does not know.
     pub fn parse(text: &str) -> Result<Self, CatalogError> {
         let table: Table = toml::from_str(text)?;
-        Ok(Self { models: table.models, ..Self::empty() })
+        Ok(Self { models: table.models })
     }
 
     /// The built-in table with an operator's entries over it. An entry replaces the built-in one
@@ -151,26 +157,17 @@ impl Catalog {
         Ok(catalog)
     }
 
-    /// What is known of a model, or [`ModelSpec::unknown`]. A name with a date at its end
+    /// What the table says of a model. A name with a date at its end
     /// (`claude-haiku-4-5-20251001`) means the entry without it.
     #[must_use]
-    pub fn spec(&self, model: &str) -> Arc<ModelSpec> {
-        Arc::clone(self.get(model).unwrap_or(&self.unknown))
-    }
-
-    /// Whether a model is in the table, under its name or without its date.
-    #[must_use]
-    pub fn knows(&self, model: &str) -> bool {
-        self.get(model).is_some()
+    pub fn spec(&self, model: &str) -> Option<Arc<ModelSpec>> {
+        let spec = self.models.get(model).or_else(|| self.models.get(undated(model)?));
+        spec.map(Arc::clone)
     }
 
     /// The names in the table, in alphabetical order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.models.keys().map(String::as_str)
-    }
-
-    fn get(&self, model: &str) -> Option<&Arc<ModelSpec>> {
-        self.models.get(model).or_else(|| self.models.get(undated(model)?))
     }
 }
 
@@ -182,20 +179,23 @@ fn undated(model: &str) -> Option<&str> {
 
 impl ModelSpec {
     /// What is assumed of a model that nobody has described: a window of 200,000 tokens, answers
-    /// of 32,000, no thinking parameter, no price. Its switches are passed on as they are asked
-    /// for, so that the provider decides and says so.
+    /// of a length that its provider decides, no thinking parameter, no price. Its switches are
+    /// passed on as they are asked for, so that the provider decides and says so; those that the
+    /// wire has no words for it does not have.
     #[must_use]
-    pub fn unknown() -> Self {
+    pub fn unknown(wire: WireKind) -> Self {
         Self {
             window: 200_000,
-            max_output: 32_000,
+            max_output: None,
             thinking: Thinking::None,
             thinking_bound: false,
             default_effort: None,
             efforts: vec![Effort::Low, Effort::Medium, Effort::High, Effort::Xhigh, Effort::Max],
-            fast: true,
-            inference_geo: true,
+            fast: wire.has_fast_mode(),
+            inference_geo: wire.has_regions(),
             mid_conversation_system: false,
+            images: true,
+            documents: true,
             prices: None,
             long_prompt: None,
             fast_percent: None,
@@ -250,6 +250,10 @@ impl ModelSpec {
         }
         u64::try_from(cost).ok()
     }
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// Reads `"6.25"` dollars per million tokens as 6,250 nano-dollars per token.

@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
-use crate::ModelSpec;
+use crate::{ModelSpec, WireKind};
 
 /// Everything that one model call needs.
 #[derive(Debug, Clone)]
 pub struct Request {
+    /// Names the conversation, the same for all its requests: a hint for providers that look for
+    /// a cached prompt by such a key. Says nothing about anybody.
+    pub conversation: Arc<str>,
     /// The model's name at its provider (without a provider prefix of ours).
     pub model: String,
     /// What is known of that model.
@@ -49,6 +52,8 @@ pub enum Item {
     Assistant {
         /// The provider's name, as in [`crate::Provider::name`].
         provider: Arc<str>,
+        /// The wire in whose form the blocks are.
+        wire: WireKind,
         /// The native blocks, in order.
         blocks: Arc<[Box<RawValue>]>,
     },
@@ -63,6 +68,8 @@ pub enum Item {
 pub struct ToolResult {
     /// The provider's own id of the call (`toolu_…`).
     pub call_id: String,
+    /// The tool's name.
+    pub name: Arc<str>,
     /// A JSON array of content blocks; `[]` when the tool gave nothing.
     pub content: Arc<RawValue>,
     /// Whether the tool failed.

@@ -6,9 +6,16 @@
 
 pub mod anthropic;
 pub mod catalog;
+pub mod content;
 pub mod conversation;
+mod failure;
+#[cfg(test)]
+mod golden;
+pub mod portable;
 pub mod providers;
+pub mod remote;
 pub mod usage;
+pub mod wire;
 
 use std::{pin::Pin, time::Duration};
 
@@ -16,11 +23,12 @@ use bytes::Bytes;
 use futures_util::Stream;
 use serde_json::value::RawValue;
 
-pub use anthropic::{Anthropic, Credential};
 pub use catalog::{Catalog, CatalogError, LongPrompt, ModelSpec, Prices, Thinking};
 pub use conversation::{Effort, Item, Request, ToolResult, ToolSpec};
-pub use providers::{Provider, Providers, Resolved, Unavailable};
+pub use providers::{ListedModel, Listing, Provider, Providers, Resolved, Unavailable};
+pub use remote::{Credential, Remote, Settings, SetupError};
 pub use usage::Usage;
+pub use wire::WireKind;
 
 /// The stream of one model call. It ends after [`Event::Ended`] or [`Event::Failed`], exactly
 /// one of which always comes. Dropping it closes the connection, which stops the provider.
@@ -170,6 +178,14 @@ impl FailureKind {
     }
 }
 
-/// The body of a model request, as it will be sent.
-#[derive(Debug, Clone)]
-pub struct Body(pub Bytes);
+/// A model request, as it will be sent.
+#[derive(Debug, Clone, Default)]
+pub struct Body {
+    /// The model's name at its provider; some wires put it into the address.
+    pub model: String,
+    /// The bytes.
+    pub bytes: Bytes,
+    /// Tools whose names the wire can't carry: the name that was sent, and the tool's own. What
+    /// the model calls by the first is reported by the second.
+    pub renamed: Vec<(String, String)>,
+}

@@ -2,12 +2,30 @@
 //!
 //! Decides by names alone; it never asks a provider over the network what it serves.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, pin::Pin, sync::Arc};
 
-use crate::{Body, Catalog, ModelSpec, ModelStream, Request};
+use crate::{Body, Catalog, Failure, ModelSpec, ModelStream, Request, WireKind};
 
 #[cfg(test)]
 mod tests;
+
+/// The work of asking a provider what it serves.
+pub type Listing<'a> = Pin<Box<dyn Future<Output = Result<Vec<ListedModel>, Failure>> + Send + 'a>>;
+
+/// A model, as its provider lists it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ListedModel {
+    /// Its name at the provider.
+    pub id: String,
+    /// Its name for people.
+    pub display_name: Option<String>,
+    /// When it came to be, in seconds since 1970.
+    pub created: Option<i64>,
+    /// How many tokens a conversation may have.
+    pub window: Option<u64>,
+    /// How many tokens one answer may have.
+    pub max_output: Option<u64>,
+}
 
 /// One configured provider: a dialect, an address and a key.
 ///
@@ -19,9 +37,24 @@ pub trait Provider: Send + Sync {
     fn name(&self) -> &str;
 
     /// Whether a model's name without a provider in front of it belongs here. Unless said
-    /// otherwise, a provider that is called `anthropic` claims `claude-…`, and others nothing.
+    /// otherwise, a provider claims the models of the inventor whose name it bears.
     fn claims(&self, model: &str) -> bool {
-        self.name() == "anthropic" && model.starts_with("claude-")
+        family(model).is_some_and(|(inventor, _)| inventor == self.name())
+    }
+
+    /// What it speaks.
+    fn wire(&self) -> WireKind {
+        WireKind::Anthropic
+    }
+
+    /// Whether it runs on this machine.
+    fn is_local(&self) -> bool {
+        false
+    }
+
+    /// Asks it what it serves.
+    fn list(&self) -> Listing<'_> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
     }
 
     /// Renders a request into the body that will be sent. Pure: the same request gives the
@@ -99,7 +132,10 @@ impl Providers {
             Some((provider, model)) => Ok(Resolved {
                 provider: Arc::clone(provider),
                 model: model.to_owned(),
-                spec: self.catalog.spec(model),
+                spec: self
+                    .catalog
+                    .spec(model)
+                    .unwrap_or_else(|| Arc::new(ModelSpec::unknown(provider.wire()))),
             }),
             None => Err(Unavailable { model: name.to_owned(), configured: self.configured() }),
         }
@@ -110,6 +146,21 @@ impl Providers {
             return "none (set ANTHROPIC_API_KEY to reach Claude models)".to_owned();
         }
         self.names().join(", ")
+    }
+}
+
+/// Who has made a model, by its name, and on which wire the inventor serves it.
+#[must_use]
+pub fn family(model: &str) -> Option<(&'static str, WireKind)> {
+    let numbered = |rest: &str| rest.starts_with(|first: char| first.is_ascii_digit());
+    if model.starts_with("claude-") {
+        Some(("anthropic", WireKind::Anthropic))
+    } else if model.starts_with("gpt-") || model.strip_prefix('o').is_some_and(numbered) {
+        Some(("openai", WireKind::OpenaiResponses))
+    } else if model.starts_with("gemini-") {
+        Some(("gemini", WireKind::Gemini))
+    } else {
+        None
     }
 }
 

@@ -13,10 +13,7 @@ use std::{
     sync::Arc,
 };
 
-use posthouse_model::{
-    Catalog, Provider, Providers,
-    anthropic::{Anthropic, Credential, Settings},
-};
+use posthouse_model::{Catalog, Credential, Provider, Providers, Remote, Settings, WireKind};
 use serde::Deserialize;
 
 pub use sandbox::{Egress, Sandbox};
@@ -290,7 +287,7 @@ impl File {
                 let key = entry.api_key_env.as_deref().unwrap_or("ANTHROPIC_API_KEY");
                 return Err(Error::Config(format!("{place}: the variable {key} is not set")));
             };
-            let mut settings = Settings { name: name.clone(), ..Settings::new(credential) };
+            let mut settings = Settings::new(name, WireKind::Anthropic, Some(credential));
             let base_url = entry.base_url.clone();
             let inherited = || variable("ANTHROPIC_BASE_URL").filter(|_| name == "anthropic");
             if let Some(base_url) = base_url.or_else(inherited) {
@@ -301,7 +298,7 @@ impl File {
         if !self.providers.contains_key("anthropic")
             && let Some(credential) = credential(variable)
         {
-            let mut settings = Settings::new(credential);
+            let mut settings = Settings::new("anthropic", WireKind::Anthropic, Some(credential));
             if let Some(base_url) = variable("ANTHROPIC_BASE_URL") {
                 settings.base_url = base_url;
             }
@@ -337,7 +334,7 @@ fn build(settings: Settings, listen: SocketAddr, place: &str) -> Result<Arc<dyn 
         )));
     }
     let provider =
-        Anthropic::new(settings).map_err(|error| Error::Config(format!("{place}: {error}")))?;
+        Remote::new(settings).map_err(|error| Error::Config(format!("{place}: {error}")))?;
     Ok(Arc::new(provider))
 }
 

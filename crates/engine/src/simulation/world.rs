@@ -45,7 +45,7 @@ impl Provider for Scripted {
 
     fn render(&self, request: &Request) -> Body {
         check_conversation(&request.items);
-        Body(format!("{} items", request.items.len()).into())
+        Body { bytes: format!("{} items", request.items.len()).into(), ..Body::default() }
     }
 
     fn stream(&self, _body: Body) -> ModelStream {

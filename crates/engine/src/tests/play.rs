@@ -75,7 +75,7 @@ impl Play {
             state: State::new(Arc::new(opened.agent.clone())),
             now: Micros(1_790_000_000_000_000),
             limits: Limits::default(),
-            spec: ModelSpec::unknown(),
+            spec: ModelSpec::unknown(posthouse_model::WireKind::Anthropic),
             cost: Some(1_000_000),
             jitter: 1.0,
             request: None,
@@ -406,7 +406,12 @@ impl Play {
         let kind = wire::REQUEST_START;
         let start = Line::Ready { kind, thread: Arc::clone(&thread), payload };
         self.append_lines(vec![start, line::own_record(own::kind::REQUEST, &thread, &sent)]);
-        self.asked = Some(Asked { span, provider: "test".into(), model: resolved.model });
+        self.asked = Some(Asked {
+            span,
+            provider: "test".into(),
+            wire: posthouse_model::WireKind::Anthropic,
+            model: resolved.model,
+        });
         self.request = Some(context.request);
         self.flights.insert(effect);
     }

@@ -86,7 +86,12 @@ fn settle(
     stop: Stop,
     previewed: &Previewed,
 ) -> Vec<(String, Value)> {
-    let asked = Asked { span: "sevt_span".into(), provider: "test".into(), model: "m".to_owned() };
+    let asked = Asked {
+        span: "sevt_span".into(),
+        provider: "test".into(),
+        wire: posthouse_model::WireKind::Anthropic,
+        model: "m".to_owned(),
+    };
     let mut count = 0;
     let mut random = || {
         count += 1;
@@ -153,7 +158,12 @@ fn a_response_is_kept_to_the_letter_and_names_its_calls() {
 #[test]
 fn a_call_s_input_is_what_the_model_wrote_on_one_line() {
     let raw = "{\"b\" :  1.50,\r\n \"a\": \"x\\ny\", \"b2\":1e3}";
-    let asked = Asked { span: "s".into(), provider: "test".into(), model: "m".to_owned() };
+    let asked = Asked {
+        span: "s".into(),
+        provider: "test".into(),
+        wire: posthouse_model::WireKind::Anthropic,
+        model: "m".to_owned(),
+    };
     let mut random = || [1; 16];
     let mut scribe = Scribe { now: NOW, random: &mut random };
     let response = response(vec![call_with("x", "bash", Some(raw))], Stop::ToolUse);

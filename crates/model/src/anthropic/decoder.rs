@@ -10,12 +10,11 @@ use serde_json::value::RawValue;
 
 use super::{
     block::{Building, Members},
-    failure,
+    refusal,
 };
-use crate::{Event, Failure, FailureKind, Response, Stop, Usage};
+use crate::{Event, Failure, FailureKind, Response, Stop, Usage, wire::Decode};
 
-/// The state of one response. Feed it each event's data with [`Decoder::decode`], then call
-/// [`Decoder::end`] when the stream has ended.
+/// The state of one response.
 #[derive(Debug, Default)]
 pub struct Decoder {
     blocks: Vec<Building>,
@@ -102,15 +101,14 @@ impl Decoder {
     pub fn new() -> Self {
         Self::default()
     }
+}
 
-    /// Whether the last event has been given out. What comes after it is ignored.
-    #[must_use]
-    pub fn is_finished(&self) -> bool {
+impl Decode for Decoder {
+    fn is_finished(&self) -> bool {
         self.finished
     }
 
-    /// Reads the data of one server-sent event and appends what it means to `events`.
-    pub fn decode(&mut self, data: &str, events: &mut VecDeque<Event>) {
+    fn decode(&mut self, data: &str, events: &mut VecDeque<Event>) {
         if self.finished {
             return;
         }
@@ -140,7 +138,7 @@ impl Decoder {
                 true
             }
             "error" => {
-                let (kind, message) = failure::of_stream(frame.error);
+                let (kind, message) = refusal::of_stream(frame.error);
                 events.push_back(self.fail(kind, message));
                 true
             }
@@ -156,20 +154,18 @@ impl Decoder {
         }
     }
 
-    /// Says that the stream is over. Gives a failure if the response was not.
-    #[must_use]
-    pub fn end(&mut self) -> Option<Event> {
+    fn end(&mut self) -> Option<Event> {
         let cut = || "the stream was cut before the response ended".to_owned();
         (!self.finished).then(|| self.fail(FailureKind::Transient, cut()))
     }
 
-    /// Ends the response as failed, with the usage known so far.
-    #[must_use]
-    pub fn fail(&mut self, kind: FailureKind, message: String) -> Event {
+    fn fail(&mut self, kind: FailureKind, message: String) -> Event {
         self.finished = true;
         Event::Failed(Failure { kind, message, retry_after: None, usage: self.usage })
     }
+}
 
+impl Decoder {
     fn start(
         &mut self,
         wire_index: u64,

@@ -19,11 +19,23 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::{Body, Effort, Item, ModelSpec, Request, Thinking, ToolResult};
+use crate::{
+    Body, Effort, Item, ModelSpec, Request, Thinking, WireKind,
+    portable::{self, CallIds, Portable, ResultOf, Step},
+};
 
 /// The marker that makes the provider cache everything up to and including a block, for five
 /// minutes from its last use.
 const CACHE: &[u8] = br#","cache_control":{"type":"ephemeral"}"#;
+
+/// `^[a-zA-Z0-9_-]+$`, by the API's reference.
+const CALL_IDS: CallIds = CallIds { longest: 64, punctuation: true, exact: false };
+
+/// The longest name of a tool, by the API's reference.
+const LONGEST_NAME: usize = 128;
+
+/// What an answer may have at most where nobody knows better: the API wants a number.
+const USUAL_MAX_OUTPUT: u64 = 32_000;
 
 /// The beta under which [`DROP_CHANGED_THINKING`] is accepted.
 const THINKING_BINDING_BETA: &str = "thinking-binding-controls-2026-08-01";
@@ -45,12 +57,17 @@ const FAST: &[u8] = br#","speed":"fast""#;
 pub fn render(provider: &str, request: &Request) -> Body {
     let mut out = Vec::with_capacity(estimate(request));
     head(&mut out, request);
-    let runs = runs(&request.items);
+    let steps = portable::steps(provider, WireKind::Anthropic, &request.items, CALL_IDS);
+    let runs = runs(&steps);
     system(&mut out, request, &runs);
     tools(&mut out, request);
-    messages(&mut out, provider, request, &runs);
+    messages(&mut out, request, &runs);
     out.push(b'}');
-    Body(Bytes::from(out))
+    Body {
+        model: request.model.clone(),
+        bytes: Bytes::from(out),
+        renamed: portable::renamed(request, LONGEST_NAME),
+    }
 }
 
 /// The beta features that a rendered body uses, for the `anthropic-beta` header.
@@ -116,7 +133,7 @@ fn head(out: &mut Vec<u8>, request: &Request) {
     let spec = &request.spec;
     out.extend_from_slice(br#"{"model":"#);
     string(out, &request.model);
-    out.extend_from_slice(format!(r#","max_tokens":{}"#, spec.max_output).as_bytes());
+    out.extend_from_slice(format!(r#","max_tokens":{}"#, max_output(spec)).as_bytes());
     out.extend_from_slice(br#","stream":true"#);
     match spec.thinking {
         Thinking::Adaptive => {
@@ -150,6 +167,10 @@ fn head(out: &mut Vec<u8>, request: &Request) {
     }
 }
 
+fn max_output(spec: &ModelSpec) -> u64 {
+    spec.max_output.unwrap_or(USUAL_MAX_OUTPUT)
+}
+
 /// How many tokens a model that wants a number may think. Models of that kind mostly know no
 /// effort, so the effort that was asked for is honoured here. At least 1,024 and less than
 /// `max_tokens`, as `BetaThinkingConfigEnabledParam` demands.
@@ -161,7 +182,7 @@ fn budget(spec: &ModelSpec, effort: Option<Effort>) -> Option<u64> {
         Some(Effort::Xhigh) => 24_576,
         Some(Effort::Max) => 32_768,
     };
-    let most = spec.max_output / 2;
+    let most = max_output(spec) / 2;
     (most >= 1_024).then(|| most.min(wanted))
 }
 
@@ -189,7 +210,7 @@ fn tools(out: &mut Vec<u8>, request: &Request) {
     out.extend_from_slice(br#","tools":["#);
     for (index, tool) in request.tools.iter().enumerate() {
         out.extend_from_slice(if index == 0 { br#"{"name":"#.as_slice() } else { br#",{"name":"# });
-        string(out, &tool.name);
+        string(out, &portable::tool_name(&tool.name, LONGEST_NAME));
         if !tool.description.is_empty() {
             out.extend_from_slice(br#","description":"#);
             string(out, &tool.description);
@@ -207,8 +228,8 @@ fn tools(out: &mut Vec<u8>, request: &Request) {
 /// What stands between two responses, with the response before it.
 #[derive(Default)]
 struct Run<'a> {
-    assistant: Option<(&'a str, &'a [Box<RawValue>])>,
-    results: Vec<&'a ToolResult>,
+    assistant: Option<&'a Step<'a>>,
+    results: Vec<&'a ResultOf<'a>>,
     user: Vec<Cow<'a, str>>,
     system: Vec<&'a str>,
 }
@@ -220,19 +241,19 @@ impl Run<'_> {
 }
 
 /// Cuts a conversation into runs.
-fn runs(items: &[Item]) -> Vec<Run<'_>> {
+fn runs<'a>(steps: &'a [Step<'a>]) -> Vec<Run<'a>> {
     let mut runs = vec![Run::default()];
-    for item in items {
-        if let Item::Assistant { provider, blocks } = item {
-            runs.push(Run { assistant: Some((provider, blocks)), ..Run::default() });
+    for step in steps {
+        if let Step::Own(_) | Step::Foreign(_) = step {
+            runs.push(Run { assistant: Some(step), ..Run::default() });
             continue;
         }
         let Some(run) = runs.last_mut() else { continue };
-        match item {
-            Item::User(content) => run.user.extend(user_blocks(content)),
-            Item::ToolResults(results) => run.results.extend(results),
-            Item::System(text) if !text.is_empty() => run.system.push(text),
-            Item::System(_) | Item::Assistant { .. } => {}
+        match step {
+            Step::User(content) => run.user.extend(user_blocks(content)),
+            Step::Results(results) => run.results.extend(results),
+            Step::System(text) if !text.is_empty() => run.system.push(text),
+            Step::System(_) | Step::Own(_) | Step::Foreign(_) => {}
         }
     }
     runs
@@ -254,7 +275,7 @@ fn user_blocks(content: &RawValue) -> Vec<Cow<'_, str>> {
     String::from_utf8(block).map(Cow::Owned).into_iter().collect()
 }
 
-fn messages(out: &mut Vec<u8>, provider: &str, request: &Request, runs: &[Run<'_>]) {
+fn messages(out: &mut Vec<u8>, request: &Request, runs: &[Run<'_>]) {
     out.extend_from_slice(br#","messages":["#);
     // The last two runs end in a marker: this request's end is written to the cache, and the
     // end of the request before it is read from there. Never on a response: thinking takes no
@@ -272,8 +293,15 @@ fn messages(out: &mut Vec<u8>, provider: &str, request: &Request, runs: &[Run<'_
         .unwrap_or(0);
     let mut first = true;
     for (index, run) in runs.iter().enumerate() {
-        if let Some((origin, blocks)) = run.assistant {
-            assistant(out, &mut first, origin == provider, blocks);
+        match run.assistant {
+            Some(Step::Own(blocks)) => {
+                let blocks = blocks.iter().map(|block| Cow::Borrowed(block.get()));
+                assistant(out, &mut first, blocks.filter(|block| !is_empty_text(block)));
+            }
+            Some(Step::Foreign(blocks)) => {
+                assistant(out, &mut first, blocks.iter().map(foreign).map(Cow::Owned));
+            }
+            _ => {}
         }
         let marked = index >= marked_from;
         let system_behind = system_messages && !run.system.is_empty();
@@ -325,9 +353,9 @@ fn user(out: &mut Vec<u8>, first: &mut bool, run: &Run<'_>, marked: bool) {
     out.extend_from_slice(b"]}");
 }
 
-fn tool_result(out: &mut Vec<u8>, result: &ToolResult, marked: bool) {
+fn tool_result(out: &mut Vec<u8>, ResultOf { call_id, result }: &ResultOf<'_>, marked: bool) {
     out.extend_from_slice(br#"{"type":"tool_result","tool_use_id":"#);
-    string(out, &result.call_id);
+    string(out, call_id);
     let content = result_content(&result.content);
     if content != "[]" {
         out.extend_from_slice(br#","content":"#);
@@ -363,14 +391,9 @@ fn result_content(content: &RawValue) -> Cow<'_, str> {
 /// A response, replayed. Blocks of this provider go out as the bytes that came in, but for empty
 /// texts, which the API sends and then refuses; they are left out of every replay alike, so the
 /// prefix stays the same. Of another provider's blocks, what can be read of them is kept.
-fn assistant(out: &mut Vec<u8>, first: &mut bool, ours: bool, blocks: &[Box<RawValue>]) {
-    let rendered = blocks
-        .iter()
-        .map(|block| block.get())
-        .filter(|block| !is_empty_text(block))
-        .filter_map(|block| if ours { Some(Cow::Borrowed(block)) } else { foreign(block) });
+fn assistant<'a>(out: &mut Vec<u8>, first: &mut bool, blocks: impl Iterator<Item = Cow<'a, str>>) {
     let mut any = false;
-    for block in rendered {
+    for block in blocks {
         if any {
             out.push(b',');
         } else {
@@ -384,34 +407,57 @@ fn assistant(out: &mut Vec<u8>, first: &mut bool, ours: bool, blocks: &[Box<RawV
     }
 }
 
-/// The readable members of a block, whoever wrote it.
+/// Another provider's block in this dialect.
+fn foreign(block: &Portable<'_>) -> String {
+    let mut out = Vec::new();
+    match block {
+        Portable::Text(text) => {
+            out.extend_from_slice(br#"{"type":"text","text":"#);
+            string(&mut out, text);
+        }
+        Portable::ToolUse { call_id, name, input } => {
+            out.extend_from_slice(br#"{"type":"tool_use","id":"#);
+            string(&mut out, call_id);
+            out.extend_from_slice(br#","name":"#);
+            string(&mut out, &portable::tool_name(name, LONGEST_NAME));
+            out.extend_from_slice(br#","input":"#);
+            out.extend_from_slice(input.get().as_bytes());
+        }
+    }
+    out.push(b'}');
+    // It was put together from texts.
+    String::from_utf8(out).unwrap_or_default()
+}
+
+/// The readable members of a block.
 #[derive(Deserialize)]
 struct Readable<'a> {
     #[serde(borrow, rename = "type")]
     kind: Cow<'a, str>,
     #[serde(borrow)]
     text: Option<&'a RawValue>,
-    #[serde(borrow)]
-    id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    name: Option<&'a RawValue>,
+    id: Option<String>,
+    name: Option<String>,
     #[serde(borrow)]
     input: Option<&'a RawValue>,
 }
 
-/// Another provider's block in this dialect; `None` when it says nothing here.
-fn foreign(block: &str) -> Option<Cow<'static, str>> {
-    let readable: Readable<'_> = serde_json::from_str(block).ok()?;
+/// What any other dialect may say of a block of this one.
+pub(super) fn portable(block: &RawValue) -> Option<Portable<'_>> {
+    let readable: Readable<'_> = serde_json::from_str(block.get()).ok()?;
     match &*readable.kind {
         "text" => {
-            let text = readable.text?.get();
-            Some(format!(r#"{{"type":"text","text":{text}}}"#).into())
+            let text: String = serde_json::from_str(readable.text?.get()).ok()?;
+            (!text.is_empty()).then_some(Portable::Text(Cow::Owned(text)))
         }
-        "tool_use" => {
-            let (id, name) = (readable.id?.get(), readable.name?.get());
-            let input = readable.input.map_or("{}", RawValue::get);
-            Some(format!(r#"{{"type":"tool_use","id":{id},"name":{name},"input":{input}}}"#).into())
-        }
+        "tool_use" => Some(Portable::ToolUse {
+            call_id: readable.id?,
+            name: readable.name?,
+            input: match readable.input {
+                Some(input) if input.get().starts_with('{') => Cow::Borrowed(input),
+                _ => portable::no_input(),
+            },
+        }),
         _ => None,
     }
 }

@@ -1,7 +1,7 @@
 //! Tests of the table of models.
 
 use super::{Catalog, ModelSpec, Thinking, nanodollars};
-use crate::{Effort, Usage};
+use crate::{Effort, Usage, WireKind};
 
 /// The models that the Managed Agents API names (`BetaManagedAgentsModel` of the official SDK).
 const NAMED: &[&str] = &[
@@ -29,9 +29,8 @@ const NAMED: &[&str] = &[
 fn the_built_in_table_parses_and_knows_every_named_model() {
     let catalog = Catalog::parse(super::BUILT_IN).unwrap();
     for name in NAMED {
-        assert!(catalog.knows(name), "{name}");
-        let spec = catalog.spec(name);
-        assert!(spec.max_output < spec.window, "{name}");
+        let spec = catalog.spec(name).unwrap();
+        assert!(spec.max_output.unwrap() < spec.window, "{name}");
         assert!(spec.prices.is_some(), "{name}");
         assert!(spec.efforts.is_sorted(), "{name}");
         assert!(spec.default_effort.is_none_or(|effort| spec.efforts.contains(&effort)), "{name}");
@@ -43,19 +42,20 @@ fn the_built_in_table_parses_and_knows_every_named_model() {
 #[test]
 fn a_dated_name_means_its_base_entry() {
     let catalog = Catalog::built_in();
-    let dated = catalog.spec("claude-haiku-4-5-20251001");
-    assert_eq!(dated, catalog.spec("claude-haiku-4-5"));
-    assert_eq!((dated.window, dated.max_output), (200_000, 64_000));
+    let dated = catalog.spec("claude-haiku-4-5-20251001").unwrap();
+    assert_eq!(dated, catalog.spec("claude-haiku-4-5").unwrap());
+    assert_eq!((dated.window, dated.max_output), (200_000, Some(64_000)));
     assert_eq!(dated.thinking, Thinking::Budget);
-    assert!(!catalog.knows("claude-haiku-4-5-2025100"));
-    assert!(!catalog.knows("claude-haiku-4-5-latest"));
+    assert!(catalog.spec("claude-haiku-4-5-2025100").is_none());
+    assert!(catalog.spec("claude-haiku-4-5-latest").is_none());
 }
 
 #[test]
 fn an_unknown_model_gets_the_stated_defaults() {
-    let spec = Catalog::built_in().spec("llama-9");
-    assert_eq!(*spec, ModelSpec::unknown());
-    assert_eq!((spec.window, spec.max_output), (200_000, 32_000));
+    assert!(Catalog::built_in().spec("llama-9").is_none());
+    let spec = ModelSpec::unknown(WireKind::OpenaiChat);
+    assert_eq!((spec.window, spec.max_output), (200_000, None));
+    assert!(spec.fast && !spec.inference_geo);
     assert_eq!(spec.thinking, Thinking::None);
     assert_eq!(spec.cost_nanodollars(&Usage::default()), None);
 }
@@ -66,7 +66,7 @@ fn unknown_keys_and_bad_prices_are_refused_by_name() {
     let base = "window = 1\nmax_output = 1\nthinking = \"none\"\n";
     assert!(error("[model.x]\n").contains("model"));
     assert!(error(&format!("[models.x]\n{base}windows = 1")).contains("windows"));
-    assert!(error("[models.x]\nwindow = 1").contains("max_output"));
+    assert!(error("[models.x]\nwindow = 1").contains("thinking"));
     for price in ["", "1.", ".5", "1.2345", "-1", "1e3", "99999999999999999999"] {
         let text = format!(
             "[models.x]\n{base}prices = {{ input = \"{price}\", output = \"1\", cache_read = \"1\", cache_write_5m = \"1\", cache_write_1h = \"1\" }}"
@@ -79,9 +79,9 @@ fn unknown_keys_and_bad_prices_are_refused_by_name() {
 fn an_operators_entry_replaces_the_built_in_one() {
     let text = "[models.claude-opus-5]\nwindow = 9\nmax_output = 3\nthinking = \"none\"\n[models.mine]\nwindow = 7\nmax_output = 2\nthinking = \"budget\"\n";
     let catalog = Catalog::with_overrides(text).unwrap();
-    assert_eq!(catalog.spec("claude-opus-5").window, 9);
-    assert_eq!(catalog.spec("mine-20260101").window, 7);
-    assert_eq!(catalog.spec("claude-opus-4-8").window, 1_000_000);
+    assert_eq!(catalog.spec("claude-opus-5").unwrap().window, 9);
+    assert_eq!(catalog.spec("mine-20260101").unwrap().window, 7);
+    assert_eq!(catalog.spec("claude-opus-4-8").unwrap().window, 1_000_000);
 }
 
 #[test]
@@ -101,14 +101,14 @@ fn a_call_costs_the_sum_of_its_parts() {
         cache_write_5m_tokens: 10,
         cache_write_1h_tokens: 1,
     };
-    let spec = Catalog::built_in().spec("claude-opus-5");
+    let spec = Catalog::built_in().spec("claude-opus-5").unwrap();
     let dollars = 1_000_000_000;
     let cost = 5 * dollars + 5 * dollars / 2 + dollars + 62_500 + 10_000;
     assert_eq!(spec.cost_nanodollars(&usage), Some(cost));
     assert_eq!(spec.cost_nanodollars_with(&usage, true, None), Some(2 * cost));
     assert_eq!(spec.cost_nanodollars_with(&usage, false, Some("us")), Some(cost / 10 * 11));
     assert_eq!(spec.cost_nanodollars_with(&usage, false, Some("global")), Some(cost));
-    let silent = Catalog::built_in().spec("claude-sonnet-5");
+    let silent = Catalog::built_in().spec("claude-sonnet-5").unwrap();
     assert_eq!(silent.cost_nanodollars_with(&usage, true, None), None);
     let endless = Usage { output_tokens: u64::MAX, ..Usage::default() };
     assert_eq!(spec.cost_nanodollars(&endless), None);
@@ -116,7 +116,7 @@ fn a_call_costs_the_sum_of_its_parts() {
 
 #[test]
 fn long_prompts_can_cost_more() {
-    let spec = Catalog::built_in().spec("claude-haiku-5-5");
+    let spec = Catalog::built_in().spec("claude-haiku-5-5").unwrap();
     let prompt = |read, output| Usage {
         cache_read_input_tokens: read,
         output_tokens: output,
@@ -128,8 +128,11 @@ fn long_prompts_can_cost_more() {
 
 #[test]
 fn an_effort_that_a_model_lacks_falls_to_the_next_lower_one() {
-    let spec = Catalog::built_in().spec("claude-opus-4-6");
+    let spec = Catalog::built_in().spec("claude-opus-4-6").unwrap();
     assert_eq!(spec.nearest_effort(Effort::Max), Some(Effort::Max));
     assert_eq!(spec.nearest_effort(Effort::Xhigh), Some(Effort::High));
-    assert_eq!(Catalog::built_in().spec("claude-haiku-4-5").nearest_effort(Effort::Low), None);
+    assert_eq!(
+        Catalog::built_in().spec("claude-haiku-4-5").unwrap().nearest_effort(Effort::Low),
+        None
+    );
 }

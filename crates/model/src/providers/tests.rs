@@ -15,7 +15,7 @@ impl Provider for Named {
     }
 
     fn render(&self, _: &Request) -> Body {
-        Body(bytes::Bytes::new())
+        Body::default()
     }
 
     fn stream(&self, _: Body) -> ModelStream {

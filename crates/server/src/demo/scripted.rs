@@ -46,11 +46,11 @@ impl Provider for Scripted {
         };
         let turn = request.items.iter().filter(results).count();
         let asked = Asked { model: request.model.clone(), turn, result };
-        Body(json!(asked).to_string().into())
+        Body { bytes: json!(asked).to_string().into(), ..Body::default() }
     }
 
     fn stream(&self, body: Body) -> ModelStream {
-        let asked = serde_json::from_slice::<Asked>(&body.0);
+        let asked = serde_json::from_slice::<Asked>(&body.bytes);
         let (events, blocks, stop) = match asked {
             Ok(Asked { result: Some((text, failed)), .. }) => {
                 let text = told(&text, failed);

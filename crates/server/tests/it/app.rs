@@ -27,7 +27,7 @@ impl Provider for Silent {
     }
 
     fn render(&self, _: &Request) -> Body {
-        Body(Vec::new().into())
+        Body::default()
     }
 
     fn stream(&self, _: Body) -> ModelStream {

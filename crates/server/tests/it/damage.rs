@@ -28,7 +28,7 @@ impl Provider for Fragile {
     }
 
     fn render(&self, _: &Request) -> Body {
-        Body(Vec::new().into())
+        Body::default()
     }
 
     fn stream(&self, _: Body) -> ModelStream {

@@ -1,65 +1,21 @@
 //! Golden streams: what they mean, and that no way of cutting them changes it.
 
-use bytes::Bytes;
-
-use super::{GOLDEN, data, decode, golden, lines};
-use crate::{Event, FailureKind, Usage, anthropic::Decoder};
-
-/// Set this variable to write the expectations anew, then read the difference.
-const BLESS: &str = "POSTHOUSE_BLESS";
+use super::GOLDEN;
+use crate::{Event, FailureKind, Usage, anthropic::Decoder, wire::Decode as _};
 
 #[tokio::test]
 async fn golden_streams_mean_what_is_written_beside_them() {
-    for name in GOLDEN {
-        let events = decode(vec![golden(name).into()]).await;
-        let path = data(&format!("{name}.expected"));
-        if std::env::var_os(BLESS).is_some() {
-            std::fs::write(&path, lines(&events)).unwrap();
-        }
-        assert_eq!(lines(&events), std::fs::read_to_string(&path).unwrap(), "{name}");
-    }
+    GOLDEN.mean_what_is_written().await;
 }
 
 #[tokio::test]
 async fn bytes_may_come_one_at_a_time() {
-    for name in GOLDEN {
-        let whole = golden(name);
-        let single = whole.iter().map(|byte| Bytes::copy_from_slice(&[*byte])).collect();
-        assert_eq!(
-            lines(&decode(single).await),
-            lines(&decode(vec![whole.into()]).await),
-            "{name}"
-        );
-    }
+    GOLDEN.survive_any_chunks().await;
 }
 
 #[tokio::test]
 async fn a_stream_cut_at_any_byte_gives_the_events_before_the_cut_and_a_failure() {
-    for name in GOLDEN {
-        let whole = Bytes::from(golden(name));
-        let uncut = decode(vec![whole.clone()]).await;
-        let mut last = 0;
-        for at in 0..whole.len() {
-            let mut events = decode(vec![whole.slice(..at)]).await;
-            if matches!(events.last(), Some(Event::Ended(_))) || lines(&events) == lines(&uncut) {
-                // The rest is what follows the response's end.
-                assert_eq!(lines(&events), lines(&uncut), "{name} at {at}");
-                continue;
-            }
-            let Some(Event::Failed(failure)) = events.pop() else { panic!("{name} at {at}") };
-            assert_eq!(failure.kind, FailureKind::Transient);
-            assert!(failure.message.contains("cut"), "{}", failure.message);
-            let known = events.iter().rev().find_map(|event| match event {
-                Event::Usage(usage) => Some(*usage),
-                _ => None,
-            });
-            assert_eq!(failure.usage, known.unwrap_or_default(), "{name} at {at}");
-            assert!(events.len() >= last, "{name} at {at}");
-            last = events.len();
-            assert!(lines(&uncut).starts_with(&lines(&events)), "{name} at {at}");
-        }
-        assert!(last + 2 >= uncut.len(), "{name}: {last} of {}", uncut.len());
-    }
+    GOLDEN.survive_any_cut().await;
 }
 
 fn feed(frames: &[&str]) -> Vec<Event> {
@@ -141,7 +97,7 @@ fn blocks_that_stream_side_by_side_stay_apart() {
     ]);
     let Some(Event::Ended(response)) = events.last() else { panic!("{events:?}") };
     assert_eq!(
-        super::natives(response),
+        crate::golden::natives(response),
         [r#"{"type":"text","text":"ab"}"#, r#"{"type":"text","text":"c"}"#]
     );
     assert!(matches!(&events[4], Event::Text { index: 1, text } if text == "c"));

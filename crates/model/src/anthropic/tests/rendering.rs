@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, value::RawValue};
 
-use super::{GOLDEN, answer, decode, golden, natives, raw, request, result, user};
+use super::{GOLDEN, answer};
+use crate::golden::{natives, raw, request, result, user};
 use crate::{
     Effort, Event, Item, Request, ToolSpec,
     anthropic::{render, request::betas},
@@ -13,8 +14,8 @@ use crate::{
 const MARKER: &str = r#","cache_control":{"type":"ephemeral"}"#;
 
 fn text(request: &Request) -> String {
-    let body = render("anthropic", request).0;
-    assert_eq!(body, render("anthropic", request).0, "pure");
+    let body = render("anthropic", request).bytes;
+    assert_eq!(body, render("anthropic", request).bytes, "pure");
     serde_json::from_slice::<&RawValue>(&body).expect("valid JSON");
     String::from_utf8(body.to_vec()).unwrap()
 }
@@ -118,8 +119,8 @@ fn the_end_of_the_request_before_keeps_its_marker() {
 
 #[tokio::test]
 async fn responses_are_replayed_to_the_letter() {
-    for name in GOLDEN {
-        let mut events = decode(vec![golden(name).into()]).await;
+    for name in GOLDEN.names {
+        let mut events = GOLDEN.decode(vec![GOLDEN.bytes(name)]).await;
         let Some(Event::Ended(response)) = events.pop() else {
             continue;
         };
@@ -222,6 +223,7 @@ fn a_paused_response_ends_the_request_unmarked() {
 fn what_another_provider_said_is_told_as_far_as_it_can_be_read() {
     let foreign = Item::Assistant {
         provider: "elsewhere".into(),
+        wire: crate::WireKind::Anthropic,
         blocks: [
             r#"{"type":"thinking","thinking":"hm","signature":"x"}"#,
             r#"{"type":"text","text":"caf\u00e9","annotations":[1]}"#,
@@ -234,11 +236,12 @@ fn what_another_provider_said_is_told_as_far_as_it_can_be_read() {
     };
     let only_thinking = Item::Assistant {
         provider: "elsewhere".into(),
+        wire: crate::WireKind::Anthropic,
         blocks: [raw(r#"{"type":"thinking","thinking":"hm"}"#)].into_iter().collect(),
     };
     let body = text(&request("claude-opus-5", vec![user("go"), only_thinking, foreign]));
     assert!(body.contains(concat!(
-        r#"{"role":"assistant","content":[{"type":"text","text":"caf\u00e9"},"#,
+        r#"{"role":"assistant","content":[{"type":"text","text":"café"},"#,
         r#"{"type":"tool_use","id":"call_1","name":"a","input":{"n":12345678901234567890123}}]}"#
     )), "{body}");
     assert_eq!(body.matches("assistant").count(), 1);
@@ -286,7 +289,7 @@ fn thinking_and_effort_follow_the_model() {
 
 #[test]
 fn beta_headers_come_from_the_head_of_the_body_alone() {
-    let asked = |request: &Request| betas(&render("anthropic", request).0);
+    let asked = |request: &Request| betas(&render("anthropic", request).bytes);
     let mut plain = request("claude-opus-5", vec![user(r#"\",\"speed\":\"fast\""#)]);
     plain.system = r#","speed":"fast""#.to_owned();
     assert_eq!(asked(&plain), None);

@@ -55,7 +55,7 @@ pub(super) fn usual_model(providers: &Providers) -> Option<String> {
         return Some(USUAL_MODEL.to_owned());
     }
     let built_in = Catalog::built_in();
-    let own = || providers.catalog().names().filter(|name| !built_in.knows(name));
+    let own = || providers.catalog().names().filter(|name| built_in.spec(name).is_none());
     let names = providers.names();
     let bare = own().map(str::to_owned).find(|name| providers.resolve(name).is_ok());
     bare.or_else(|| Some(format!("{}/{}", names.first()?, own().next()?)))
@@ -204,6 +204,6 @@ mod tests {
     #[test]
     fn without_a_provider_there_is_no_usual_model() {
         assert_eq!(usual_model(&Providers::new(Vec::new(), Catalog::built_in())), None);
-        assert!(Catalog::built_in().knows(USUAL_MODEL));
+        assert!(Catalog::built_in().spec(USUAL_MODEL).is_some());
     }
 }

@@ -11,11 +11,17 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use super::{golden, lines, request, user};
+use super::{Credential, Remote, Settings, SetupError};
 use crate::{
-    Event, Failure, FailureKind, Provider,
-    anthropic::{Anthropic, Credential, Settings, SetupError},
+    Event, Failure, FailureKind, Provider, WireKind,
+    golden::{Golden, lines, request, user},
 };
+
+const GOLDEN: Golden = Golden { wire: WireKind::Anthropic, names: &[] };
+
+fn golden(name: &str) -> Vec<u8> {
+    GOLDEN.bytes(name).to_vec()
+}
 
 const KEY: &str = "very-secret-key-4711";
 
@@ -111,16 +117,16 @@ async fn talk(mut socket: TcpStream, acts: Vec<Act>, seen: Seen) -> std::io::Res
     }
 }
 
-fn provider(url: &str) -> Anthropic {
-    Anthropic::new(Settings {
+fn provider(url: &str) -> Remote {
+    Remote::new(Settings {
         base_url: url.to_owned(),
         silence: Duration::from_millis(300),
-        ..Settings::new(Credential::ApiKey(KEY.to_owned()))
+        ..Settings::new("anthropic", WireKind::Anthropic, Some(Credential::ApiKey(KEY.to_owned())))
     })
     .unwrap()
 }
 
-async fn call(provider: &Anthropic) -> Vec<Event> {
+async fn call(provider: &Remote) -> Vec<Event> {
     let body = provider.render(&request("claude-opus-5-5", vec![user("go")]));
     let events: Vec<Event> = provider.stream(body).collect().await;
     let ends =
@@ -154,7 +160,7 @@ async fn a_call_sends_what_the_api_wants_and_keeps_its_connection() {
     let server = serve(acts).await;
     let provider = provider(&format!("{}/", server.url));
     for _ in 0..3 {
-        let expected = super::decode(vec![golden("thinking").into()]).await;
+        let expected = GOLDEN.decode(vec![golden("thinking").into()]).await;
         assert_eq!(lines(&call(&provider).await), lines(&expected));
         // The pool gets its connection back in another task.
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -176,7 +182,7 @@ async fn a_call_sends_what_the_api_wants_and_keeps_its_connection() {
     }
     assert!(!head.contains("authorization"));
     let rendered = provider.render(&request("claude-opus-5-5", vec![user("go")]));
-    assert_eq!(body.as_bytes(), &rendered.0[..]);
+    assert_eq!(body.as_bytes(), &rendered.bytes[..]);
 }
 
 #[tokio::test]
@@ -184,9 +190,9 @@ async fn a_token_goes_as_a_bearer() {
     let server = serve(status("401 Unauthorized", "", "")).await;
     let settings = Settings {
         base_url: server.url.clone(),
-        ..Settings::new(Credential::Token(KEY.to_owned()))
+        ..Settings::new("anthropic", WireKind::Anthropic, Some(Credential::Token(KEY.to_owned())))
     };
-    call(&Anthropic::new(settings).unwrap()).await;
+    call(&Remote::new(settings).unwrap()).await;
     let head = server.seen.lock().unwrap()[0].to_ascii_lowercase();
     assert!(head.contains("\r\nauthorization: bearer very-secret-key-4711\r\n"), "{head}");
     assert!(!head.contains("x-api-key"));
@@ -326,9 +332,13 @@ async fn bytes_that_are_no_text_fail() {
 #[test]
 fn setting_up_refuses_what_cannot_work_and_shows_no_key() {
     let with = |base_url: &str, key: &str| {
-        Anthropic::new(Settings {
+        Remote::new(Settings {
             base_url: base_url.to_owned(),
-            ..Settings::new(Credential::ApiKey(key.to_owned()))
+            ..Settings::new(
+                "anthropic",
+                WireKind::Anthropic,
+                Some(Credential::ApiKey(key.to_owned())),
+            )
         })
     };
     for url in
@@ -338,7 +348,8 @@ fn setting_up_refuses_what_cannot_work_and_shows_no_key() {
     }
     let error = with("https://a.test", "a\nb").unwrap_err();
     assert!(matches!(error, SetupError::Credential(_)));
-    let settings = Settings::new(Credential::Token(KEY.to_owned()));
+    let settings =
+        Settings::new("anthropic", WireKind::Anthropic, Some(Credential::Token(KEY.to_owned())));
     assert!(!format!("{settings:?}{error:?}{:?}", with("http://a.test", KEY)).contains(KEY));
     assert!(with("https://a.test/some/path/", KEY).is_ok());
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use reqwest::{StatusCode, header::HeaderMap};
 
-use crate::{FailureKind, anthropic::failure};
+use crate::{FailureKind, anthropic::refusal, failure};
 
 fn wait(headers: &[(&'static str, &str)]) -> Option<Duration> {
     let mut map = HeaderMap::new();
@@ -44,7 +44,7 @@ fn retry_after_has_three_forms() {
 fn answers_have_their_kinds() {
     use FailureKind::{Billing, Hopeless, Overloaded, RateLimited, TooLong, Transient};
     let kind = |status: u16, body: &str| {
-        failure::of_answer(StatusCode::from_u16(status).unwrap(), body.as_bytes()).0
+        refusal::of_answer(StatusCode::from_u16(status).unwrap(), body.as_bytes()).0
     };
     for (status, expected) in [
         (301, Hopeless),
@@ -86,10 +86,10 @@ fn a_providers_words_are_kept_short_and_without_addresses() {
         r#"{{"error":{{"type":"rate_limit_error","message":"Slow down,\nsee https://a.test/x?k=1 or sk-ant-123 {}"}}}}"#,
         "word ".repeat(500)
     );
-    let (_, message) = failure::of_answer(StatusCode::TOO_MANY_REQUESTS, body.as_bytes());
+    let (_, message) = refusal::of_answer(StatusCode::TOO_MANY_REQUESTS, body.as_bytes());
     assert!(message.starts_with("the provider answered 429 (rate_limit_error): Slow down, see or"));
     assert!(!message.contains("a.test") && !message.contains("sk-"));
     assert!(message.chars().count() < 480, "{}", message.len());
-    let (_, message) = failure::of_answer(StatusCode::BAD_GATEWAY, b"<html>secret</html>");
+    let (_, message) = refusal::of_answer(StatusCode::BAD_GATEWAY, b"<html>secret</html>");
     assert_eq!(message, "the provider answered 502");
 }

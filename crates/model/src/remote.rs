@@ -1,4 +1,4 @@
-//! The connection to the Messages API: one client, one pool, one POST per call.
+//! A provider behind HTTP: one client, one pool, one POST per call, whatever the wire.
 //!
 //! It never retries, never follows a redirect, and never lets a key, an address or a header into
 //! a message or a debug dump.
@@ -20,22 +20,21 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use reqwest::{
     Client, Response as Answer, StatusCode, Url,
-    header::{
-        ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
-    },
+    header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue},
     redirect,
 };
 use sse_stream::SseByteStream;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
-use super::{Decoder, failure, request};
-use crate::{Body, Event, Failure, FailureKind, ModelStream, Provider, Request, Usage};
+use crate::{
+    Block, BlockKind, Body, Event, Failure, FailureKind, ListedModel, Listing, ModelStream,
+    Provider, Request, Response, Usage, View, WireKind, failure,
+    providers::family,
+    wire::{Decode, Target, Wire},
+};
 
-/// Where the API is.
-pub const DEFAULT_BASE_URL: &str = "https://api.anthropic.com";
-
-/// The version of the API that this wire speaks.
-const VERSION: &str = "2023-06-01";
+#[cfg(test)]
+mod tests;
 
 /// How long a provider may stay silent.
 const DEFAULT_SILENCE: Duration = Duration::from_secs(120);
@@ -46,12 +45,18 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// How much of an error's body is read.
 const LONGEST_ERROR: usize = 64 * 1024;
 
+/// How much of a list of models is read, in all.
+const LONGEST_LIST: usize = 16 * 1024 * 1024;
+
+/// How long a list of models may take.
+const LISTING: Duration = Duration::from_secs(10);
+
 /// What opens the door. Its debug form says only which kind it is.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Credential {
-    /// An API key, sent as `x-api-key`.
+    /// An API key, sent in the header that the wire has for it.
     ApiKey(String),
-    /// A token, sent as `authorization: Bearer …`.
+    /// A token, always sent as `authorization: Bearer …`.
     Token(String),
 }
 
@@ -87,21 +92,24 @@ impl fmt::Debug for Credential {
 pub struct Settings {
     /// The name under which the log keeps its blocks.
     pub name: String,
-    /// The address up to and without `/v1/messages`.
+    /// What it speaks.
+    pub wire: WireKind,
+    /// The address up to what the wire adds, as the wire's own SDK takes it.
     pub base_url: String,
-    /// What opens the door.
-    pub credential: Credential,
+    /// What opens the door; a provider on this machine often has none.
+    pub credential: Option<Credential>,
     /// How long the provider may stay silent before the call counts as failed.
     pub silence: Duration,
 }
 
 impl Settings {
-    /// Anthropic itself, under the name `anthropic`, with 120 seconds of patience.
+    /// The wire's inventor, with 120 seconds of patience.
     #[must_use]
-    pub fn new(credential: Credential) -> Self {
+    pub fn new(name: &str, wire: WireKind, credential: Option<Credential>) -> Self {
         Self {
-            name: "anthropic".to_owned(),
-            base_url: DEFAULT_BASE_URL.to_owned(),
+            name: name.to_owned(),
+            wire,
+            base_url: wire.default_base_url().to_owned(),
             credential,
             silence: DEFAULT_SILENCE,
         }
@@ -123,35 +131,45 @@ pub enum SetupError {
     Client(#[source] reqwest::Error),
 }
 
-/// A provider that speaks the Messages API.
-pub struct Anthropic {
+/// A provider behind HTTP.
+pub struct Remote {
     name: String,
+    kind: WireKind,
     client: Client,
-    url: Url,
+    base_url: String,
     headers: HeaderMap,
-    credential: Arc<Credential>,
+    credential: Option<Arc<Credential>>,
     silence: Duration,
+    local: bool,
 }
 
-impl fmt::Debug for Anthropic {
+impl fmt::Debug for Remote {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Anthropic").field("name", &self.name).finish_non_exhaustive()
+        formatter
+            .debug_struct("Remote")
+            .field("name", &self.name)
+            .field("wire", &self.kind)
+            .finish_non_exhaustive()
     }
 }
 
-impl Anthropic {
+impl Remote {
     /// Sets up a provider. Opens no connection.
     ///
     /// # Errors
     /// When the address is no URL, the key fits no header, or the system gives no TLS roots.
     pub fn new(settings: Settings) -> Result<Self, SetupError> {
-        let Settings { name, base_url, credential, silence } = settings;
-        let url = Url::parse(&format!("{}/v1/messages", base_url.trim_end_matches('/')))
+        let Settings { name, wire: kind, base_url, credential, silence } = settings;
+        let base_url = base_url.trim_end_matches('/').to_owned();
+        let url = Url::parse(&base_url)
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
             .filter(|url| url.username().is_empty() && url.password().is_none())
+            .filter(|url| url.query().is_none() && url.fragment().is_none())
             .ok_or_else(|| SetupError::BaseUrl(name.clone()))?;
-        let headers = headers(&credential).ok_or_else(|| SetupError::Credential(name.clone()))?;
+        let headers = headers(kind.wire(), credential.as_ref())
+            .ok_or_else(|| SetupError::Credential(name.clone()))?;
+        let local = is_loopback(&url);
         let mut client = Client::builder()
             .user_agent(concat!("posthouse/", env!("CARGO_PKG_VERSION")))
             .redirect(redirect::Policy::none())
@@ -162,39 +180,58 @@ impl Anthropic {
             .pool_idle_timeout(Duration::from_secs(300))
             .http2_keep_alive_interval(Duration::from_secs(30))
             .http2_keep_alive_timeout(Duration::from_secs(20));
-        if is_loopback(&url) {
+        if local {
             client = client.no_proxy();
         }
         let client = client.build().map_err(SetupError::Client)?;
-        Ok(Self { name, client, url, headers, credential: Arc::new(credential), silence })
+        let credential = credential.map(Arc::new);
+        Ok(Self { name, kind, client, base_url, headers, credential, silence, local })
+    }
+
+    /// Where a target is, and the headers for it.
+    fn place(&self, target: Target) -> (String, HeaderMap) {
+        let mut headers = self.headers.clone();
+        headers.extend(target.headers);
+        // Some base URLs name the version that the wire would add.
+        let version = target.path.split('/').nth(1).map(|first| format!("/{first}"));
+        let path = match version {
+            Some(version) if self.base_url.ends_with(&version) => &target.path[version.len()..],
+            _ => &target.path,
+        };
+        (format!("{}{path}", self.base_url), headers)
     }
 }
 
-impl Provider for Anthropic {
+impl Provider for Remote {
     fn name(&self) -> &str {
         &self.name
     }
 
     fn claims(&self, model: &str) -> bool {
-        model.starts_with("claude-")
+        family(model).is_some_and(|(_, wire)| wire == self.kind)
+    }
+
+    fn wire(&self) -> WireKind {
+        self.kind
+    }
+
+    fn is_local(&self) -> bool {
+        self.local
     }
 
     fn render(&self, request: &Request) -> Body {
-        request::render(&self.name, request)
+        self.kind.wire().render(&self.name, request)
     }
 
     fn stream(&self, body: Body) -> ModelStream {
-        let mut headers = self.headers.clone();
-        if let Some(betas) =
-            request::betas(&body.0).and_then(|betas| HeaderValue::try_from(betas).ok())
-        {
-            headers.insert("anthropic-beta", betas);
-        }
-        let send = self.client.post(self.url.clone()).headers(headers).body(body.0).send();
+        let (url, headers) = self.place(self.kind.wire().target(&body));
+        let send = self.client.post(url).headers(headers).body(body.bytes).send();
         let call = Call {
             phase: Phase::Sending(Box::pin(send)),
+            wire: self.kind.wire(),
             silence: self.silence,
-            credential: Arc::clone(&self.credential),
+            credential: self.credential.clone(),
+            renamed: body.renamed,
             events: VecDeque::new(),
         };
         Box::pin(stream::unfold(call, |mut call| async move {
@@ -202,23 +239,71 @@ impl Provider for Anthropic {
             Some((event, call))
         }))
     }
+
+    fn list(&self) -> Listing<'_> {
+        Box::pin(async move {
+            timeout(LISTING, self.list_all()).await.unwrap_or_else(|_| {
+                Err(transient("the provider did not list its models in time".to_owned()))
+            })
+        })
+    }
+}
+
+impl Remote {
+    async fn list_all(&self) -> Result<Vec<ListedModel>, Failure> {
+        let wire = self.kind.wire();
+        let mut target = wire.listing();
+        let mut models = Vec::new();
+        let mut left = LONGEST_LIST;
+        loop {
+            let (url, headers) = self.place(target);
+            let request = self.client.get(url).headers(headers).header(ACCEPT, "application/json");
+            let answer = request.send().await.map_err(|error| not_sent(&error))?;
+            let status = answer.status();
+            let longest = if status == StatusCode::OK { left } else { LONGEST_ERROR };
+            let body = read(answer, longest).await;
+            if status != StatusCode::OK {
+                let (kind, message) = wire.refusal(status, &body);
+                let failure = Failure { kind, message, retry_after: None, usage: Usage::default() };
+                return Err(self.redacted(failure));
+            }
+            left = left.saturating_sub(body.len());
+            let page = wire.listed(&Bytes::from(body)).ok_or_else(|| {
+                transient("the provider's list of models can't be read".to_owned())
+            })?;
+            models.extend(page.models);
+            match page.next {
+                Some(next) if left > 0 => {
+                    target = Target { path: next.into(), headers: wire.listing().headers };
+                }
+                _ => return Ok(models),
+            }
+        }
+    }
+
+    fn redacted(&self, failure: Failure) -> Failure {
+        let mut event = Event::Failed(failure);
+        redact(&mut event, self.credential.as_deref());
+        match event {
+            Event::Failed(failure) => failure,
+            _ => transient(String::new()),
+        }
+    }
 }
 
 /// The headers that all calls share.
-fn headers(credential: &Credential) -> Option<HeaderMap> {
+fn headers(wire: &dyn Wire, credential: Option<&Credential>) -> Option<HeaderMap> {
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
     // A compressed stream would arrive in lumps.
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    headers.insert("anthropic-version", HeaderValue::from_static(VERSION));
-    let (name, value) = match credential {
-        Credential::ApiKey(key) => (HeaderName::from_static("x-api-key"), key.clone()),
-        Credential::Token(token) => (AUTHORIZATION, format!("Bearer {token}")),
-    };
-    let mut value = HeaderValue::try_from(value).ok()?;
-    value.set_sensitive(true);
-    headers.insert(name, value);
+    if let Some(credential) = credential {
+        let (name, value) = wire.credential(credential);
+        let mut value = HeaderValue::try_from(value).ok()?;
+        value.set_sensitive(true);
+        headers.insert(name, value);
+    }
     Some(headers)
 }
 
@@ -238,15 +323,17 @@ type Reading = SseByteStream<Watched>;
 
 enum Phase {
     Sending(Sending),
-    Reading(Box<(Reading, Decoder)>),
+    Reading(Box<(Reading, Box<dyn Decode>)>),
     Over,
 }
 
 /// One call under way. Dropping it drops the connection.
 struct Call {
     phase: Phase,
+    wire: &'static dyn Wire,
     silence: Duration,
-    credential: Arc<Credential>,
+    credential: Option<Arc<Credential>>,
+    renamed: Vec<(String, String)>,
     events: VecDeque<Event>,
 }
 
@@ -254,7 +341,10 @@ impl Call {
     /// The next event; `None` after the last one.
     async fn next(&mut self) -> Option<Event> {
         loop {
-            if let Some(event) = self.events.pop_front() {
+            if let Some(mut event) = self.events.pop_front() {
+                if !self.renamed.is_empty() {
+                    rename(&mut event, &self.renamed);
+                }
                 return Some(event);
             }
             match &mut self.phase {
@@ -287,7 +377,7 @@ impl Call {
                     if matches!(&self.phase, Phase::Reading(reading) if reading.1.is_finished()) {
                         self.phase = Phase::Over;
                         for event in &mut self.events {
-                            redact(event, self.credential.secret());
+                            redact(event, self.credential.as_deref());
                         }
                     }
                 }
@@ -298,8 +388,9 @@ impl Call {
     /// What an answer's status and headers lead to.
     async fn answered(&mut self, answer: Answer) -> Phase {
         let status = answer.status();
-        // What Anthropic's support asks for; it is in the answer and identifies nothing else.
-        let request_id = answer.headers().get("request-id").and_then(|id| id.to_str().ok());
+        // What a provider's support asks for; it is in the answer and identifies nothing else.
+        let id = answer.headers().get("request-id").or(answer.headers().get("x-request-id"));
+        let request_id = id.and_then(|id| id.to_str().ok());
         tracing::debug!(status = status.as_u16(), request_id, "the provider answered");
         if status == StatusCode::OK {
             let streams = answer.headers().get(CONTENT_TYPE).is_none_or(|kind| {
@@ -314,20 +405,21 @@ impl Call {
                 });
             }
             let bytes = Watched::new(answer, self.silence);
-            return Phase::Reading(Box::new((SseByteStream::new(bytes), Decoder::new())));
+            return Phase::Reading(Box::new((SseByteStream::new(bytes), self.wire.decoder())));
         }
         let retry_after = failure::retry_after(answer.headers(), SystemTime::now());
         // The status says enough if the rest of the answer doesn't come.
         let patience = self.silence.min(CONNECT);
-        let body = timeout(patience, error_body(answer)).await.unwrap_or_default();
-        let (kind, message) = failure::of_answer(status, &body);
+        let body = timeout(patience, read(answer, LONGEST_ERROR)).await.unwrap_or_default();
+        let retry_after = retry_after.or_else(|| self.wire.retry_after(&body));
+        let (kind, message) = self.wire.refusal(status, &body);
         self.over(Failure { kind, message, retry_after, usage: Usage::default() })
     }
 
     /// Ends the call with a failure.
     fn over(&mut self, failure: Failure) -> Phase {
         let mut event = Event::Failed(failure);
-        redact(&mut event, self.credential.secret());
+        redact(&mut event, self.credential.as_deref());
         self.events.push_back(event);
         Phase::Over
     }
@@ -368,7 +460,8 @@ fn transient(message: String) -> Failure {
 }
 
 /// A provider behind this address may quote the key it was given.
-fn redact(event: &mut Event, secret: &str) {
+fn redact(event: &mut Event, credential: Option<&Credential>) {
+    let secret = credential.map_or("", Credential::secret);
     if let Event::Failed(failure) = event
         && !secret.is_empty()
         && failure.message.contains(secret)
@@ -377,11 +470,32 @@ fn redact(event: &mut Event, secret: &str) {
     }
 }
 
-async fn error_body(mut answer: Answer) -> Vec<u8> {
+/// Gives called tools their own names back.
+fn rename(event: &mut Event, renamed: &[(String, String)]) {
+    let own = |name: &mut String| {
+        if let Some((_, own)) = renamed.iter().find(|(sent, _)| sent == name) {
+            name.clone_from(own);
+        }
+    };
+    match event {
+        Event::Started { kind: BlockKind::ToolUse { name }, .. } => own(name),
+        Event::Ended(Response { blocks, .. }) => {
+            for block in blocks {
+                if let Block { view: View::ToolUse { name, .. }, .. } = block {
+                    own(name);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The beginning of a body, as far as it comes.
+async fn read(mut answer: Answer, longest: usize) -> Vec<u8> {
     let mut body = Vec::new();
     while let Ok(Some(chunk)) = answer.chunk().await {
         body.extend_from_slice(&chunk);
-        if body.len() > LONGEST_ERROR {
+        if body.len() > longest {
             break;
         }
     }
