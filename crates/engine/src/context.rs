@@ -41,7 +41,7 @@ pub struct Full;
 /// [`Full`] when it can't be made to fit.
 pub fn build(state: &State, thread: &Thread, resolved: &Resolved) -> Result<Context, Full> {
     let (trimmed_before, items) = fit(thread, resolved.spec.window)?;
-    let model = &state.agent.model;
+    let model = thread.model(&state.agent);
     Ok(Context {
         request: Request {
             conversation: Arc::clone(&thread.id),

@@ -6,11 +6,8 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use posthouse_model::{Resolved, Usage};
-use posthouse_protocol::{
-    agent::{SessionAgent, Speed},
-    event::kind as wire,
-};
+use posthouse_model::{Failure, FailureKind, Usage};
+use posthouse_protocol::agent::SessionAgent;
 use posthouse_store::{
     Appended, Crash, Draft, Record, WorkError,
     log::{Handed, Range, Work},
@@ -27,10 +24,10 @@ use crate::{
     line::{self, Line, Scribe},
     own::{self, RequestSent, ToolStarted},
     sessions,
-    settle::{self, Asked},
+    settle::{self, Asked, Moment},
     state::{Call, State},
     step::{self, Effect},
-    summary::Summary,
+    summary::{Summary, ThreadSummary},
     tools::ToolCall,
 };
 
@@ -264,24 +261,31 @@ impl Drive<'_> {
     /// Sends a model request. It leaves at once, because the input that it rests on is durable;
     /// that it was sent becomes durable meanwhile.
     async fn ask(&mut self, effect: Effect, thread_id: &Arc<str>) -> Result<(), Stopped> {
-        let resolved = match self.core.providers.resolve(&self.state.agent.model.id) {
+        let Some(thread) = self.state.thread(thread_id) else { return Ok(()) };
+        let agent = &self.state.agent;
+        let model = thread.model(agent);
+        let resolved = match self.core.providers.resolve(&model.id) {
             Ok(resolved) => resolved,
             Err(unavailable) => {
-                let lines = settle::unsendable(thread_id, &unavailable.to_string());
-                return self.append_lines(lines).await;
+                let message = unavailable.to_string();
+                return self.append_unsent(thread_id, FailureKind::Hopeless, message).await;
             }
         };
-        let Some(thread) = self.state.thread(thread_id) else { return Ok(()) };
         let attempt = thread.retry.map_or(0, |retry| retry.attempt);
         let Ok(context) = context::build(&self.state, thread, &resolved) else {
-            return self.append_lines(vec![settle::window_full(thread_id)]).await;
+            let message = "The conversation no longer fits the model's context window".to_owned();
+            return self.append_unsent(thread_id, FailureKind::TooLong, message).await;
         };
+        let own_model = (thread.rank > 0).then(|| (model.id.clone(), agent.model.id.clone()));
         let body = resolved.provider.render(&context.request);
         let asked = Asked {
             span: self.new_id(),
             provider: resolved.provider.name().into(),
             wire: resolved.provider.wire(),
             model: resolved.model.clone(),
+            spec: Arc::clone(&resolved.spec),
+            fast: context.request.fast,
+            inference_geo: context.request.inference_geo.clone(),
         };
         if let Some(ready) = self.core.hands.before_model(&self.session) {
             ready.await;
@@ -312,11 +316,8 @@ impl Drive<'_> {
             prefix_hash,
             trimmed_before: context.trimmed_before,
         };
-        let start = Line::Ready {
-            kind: wire::REQUEST_START,
-            thread: Arc::clone(thread_id),
-            payload: line::event_payload(&asked.span, &serde_json::Map::new()),
-        };
+        let substitute = own_model.as_ref().map(|(model, own)| (model.as_str(), own.as_str()));
+        let start = line::request_start(thread_id, &asked.span, substitute);
         let lines = vec![start, line::own_record(own::kind::REQUEST, thread_id, &sent)];
         let drafts = self.write(lines);
         self.append(Work { drafts, blobs, ..Work::default() }).await?;
@@ -324,6 +325,23 @@ impl Drive<'_> {
         let _ = gate.send(());
         self.flights.insert(effect, flight);
         Ok(())
+    }
+
+    /// Appends what follows from a request that could not even be made.
+    async fn append_unsent(
+        &mut self,
+        thread: &Arc<str>,
+        kind: FailureKind,
+        message: String,
+    ) -> Result<(), Stopped> {
+        let failure = Failure { kind, message, retry_after: None, usage: Usage::default() };
+        let lines = match (self.state.thread(thread), self.summary_of(thread)) {
+            (Some(state), Some(summary)) => {
+                settle::after_failure(&self.state.agent, state, summary, &failure, self.moment())
+            }
+            _ => Vec::new(),
+        };
+        self.append_lines(lines).await
     }
 
     /// The hash of what all requests of this session begin with, and its text if it is new.
@@ -419,45 +437,38 @@ impl Drive<'_> {
         let interrupted = "The request was interrupted.";
         match outcome {
             Outcome::Answered { asked, response, previewed } if wanted => {
-                let cost = self.cost(&response.usage);
+                let cost = asked.cost(&response.usage);
                 let mut random = || self.core.chance.bytes();
                 let mut scribe = Scribe { now, random: &mut random };
                 let agent = &self.state.agent;
                 settle::response(agent, thread, &asked, response, cost, &previewed, &mut scribe)
             }
             Outcome::Failed { asked, failure } if wanted => {
-                let cost = self.cost(&failure.usage);
+                let agent = &self.state.agent;
                 let state = self.state.thread(thread);
-                let summary = self.state.summary.threads.iter().find(|one| one.id == *thread);
-                match (state, summary) {
+                match (state, self.summary_of(thread)) {
                     (Some(state), Some(summary)) => {
-                        let chance = self.core.chance.fraction();
-                        settle::failure(state, summary, &asked, &failure, cost, now, chance)
+                        let cost = asked.cost(&failure.usage);
+                        let moment = self.moment();
+                        settle::failure(agent, state, summary, &asked, &failure, cost, moment)
                     }
                     _ => Vec::new(),
                 }
             }
             Outcome::Answered { asked, response, .. } => {
-                let cost = self.cost(&response.usage);
+                let cost = asked.cost(&response.usage);
                 settle::closed_span(thread, &asked.span, &response.usage, cost, interrupted)
             }
             Outcome::Failed { asked, failure } => {
-                let cost = self.cost(&failure.usage);
+                let cost = asked.cost(&failure.usage);
                 settle::closed_span(thread, &asked.span, &failure.usage, cost, &failure.message)
             }
             Outcome::Stopped { asked, usage } => {
-                let cost = self.cost(&usage);
+                let cost = asked.cost(&usage);
                 settle::closed_span(thread, &asked.span, &usage, cost, interrupted)
             }
             Outcome::Tool(_) | Outcome::ToolStopped | Outcome::Awake => Vec::new(),
         }
-    }
-
-    fn cost(&self, usage: &Usage) -> Option<u64> {
-        let model = &self.state.agent.model;
-        let Resolved { spec, .. } = self.core.providers.resolve(&model.id).ok()?;
-        let fast = model.speed == Speed::Fast;
-        spec.cost_nanodollars_with(usage, fast, model.inference_geo.as_deref())
     }
 
     fn tool_call(&self, thread: &Arc<str>, event: &Arc<str>) -> Option<ToolCall> {
@@ -472,9 +483,15 @@ impl Drive<'_> {
     }
 
     fn agent_name(&self, thread: &Arc<str>) -> String {
-        let threads = &self.state.summary.threads;
-        let found = threads.iter().find(|one| one.id == *thread);
-        found.map(|one| one.agent_name.clone()).unwrap_or_default()
+        self.summary_of(thread).map(|one| one.agent_name.clone()).unwrap_or_default()
+    }
+
+    fn moment(&self) -> Moment {
+        Moment { now: self.core.clock.now(), chance: self.core.chance.fraction() }
+    }
+
+    fn summary_of(&self, thread: &str) -> Option<&ThreadSummary> {
+        self.state.summary.threads.iter().find(|one| &*one.id == thread)
     }
 
     fn new_id(&self) -> Arc<str> {

@@ -237,6 +237,19 @@ pub fn request_end(thread: &Arc<str>, span: &str, usage: &Usage, is_error: bool)
     )
 }
 
+/// The start of a model request. When another model than the agent's own is asked, it says so.
+#[must_use]
+pub fn request_start(thread: &Arc<str>, span: &str, substitute: Option<(&str, &str)>) -> Line {
+    let members = substitute.map(|(model, agents_own)| {
+        json!({ "posthouse": { "model": model, "substituted_for": agents_own } })
+    });
+    Line::Ready {
+        kind: wire::REQUEST_START,
+        thread: Arc::clone(thread),
+        payload: event_payload(span, &self::members(members.unwrap_or_default())),
+    }
+}
+
 /// A `session.error`.
 #[must_use]
 pub fn session_error(thread: &Arc<str>, kind: &str, message: &str, retry_status: &str) -> Line {

@@ -20,6 +20,7 @@ pub mod kind {
     pub const RESPONSE: &str = "response";
     pub const REQUEST_FAILED: &str = "request_failed";
     pub const RETRY_SCHEDULED: &str = "retry_scheduled";
+    pub const MODEL_SUBSTITUTED: &str = "model_substituted";
     pub const TOOL_STARTED: &str = "tool_started";
     pub const TOOL_CLOSED: &str = "tool_closed";
 }
@@ -165,6 +166,21 @@ pub struct RetryScheduled {
     pub not_before: Micros,
     /// When the first attempt failed.
     pub since: Micros,
+}
+
+/// Another of the agent's models takes over for the rest of the turn.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelSubstituted {
+    /// The model that could not answer, as the agent names it.
+    pub from: String,
+    /// The model that takes over, as the agent names it.
+    pub to: String,
+    /// Its place: 1 is the first of the agent's fallback models.
+    pub rank: usize,
+    /// Why, in one sentence.
+    pub reason: String,
+    /// Whether the one before may be able to answer later.
+    pub transient: bool,
 }
 
 /// A call was handed to its tool; from here on its effect may have happened.

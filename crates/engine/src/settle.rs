@@ -4,7 +4,9 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use posthouse_model::{Block, Failure, FailureKind, Response, Stop, Usage, View, WireKind};
+use posthouse_model::{
+    Block, Failure, FailureKind, ModelSpec, Response, Stop, Usage, View, WireKind,
+};
 use posthouse_protocol::{
     Micros,
     agent::{Policy, SessionAgent, Tools as _},
@@ -28,6 +30,9 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 /// The longest wait that a provider may choose.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
 
+/// The error of a conversation that is too long for its model.
+const WINDOW_FULL: &str = "compaction_limit_reached_error";
+
 /// What the model is told of a call that ends in the middle.
 const CUT_OFF: &str = "The tool call was cut off: its input is no complete JSON object, probably \
     because the response reached its output limit. Call the tool again with a shorter input.";
@@ -46,6 +51,30 @@ pub struct Asked {
     pub wire: WireKind,
     /// The model's name there.
     pub model: String,
+    /// What is known of the model.
+    pub spec: Arc<ModelSpec>,
+    /// Whether its faster, dearer mode was asked for.
+    pub fast: bool,
+    /// The region that was asked for.
+    pub inference_geo: Option<String>,
+}
+
+impl Asked {
+    /// What the request has cost by the price list, in billionths of a dollar; `None` when it has
+    /// no price.
+    #[must_use]
+    pub fn cost(&self, usage: &Usage) -> Option<u64> {
+        self.spec.cost_nanodollars_with(usage, self.fast, self.inference_geo.as_deref())
+    }
+}
+
+/// What comes from outside of the log: the time, and a number from 0 to 1.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    /// The time.
+    pub now: Micros,
+    /// By chance.
+    pub chance: f64,
 }
 
 /// A response, as records: thinking, message and calls in the order of their blocks, then the
@@ -132,35 +161,68 @@ pub fn response(
 /// A request that gave no response, as records: the span's end, and what follows from it.
 #[must_use]
 pub fn failure(
+    agent: &SessionAgent,
     thread: &Thread,
     summary: &ThreadSummary,
     asked: &Asked,
     failure: &Failure,
     cost: Option<u64>,
-    now: Micros,
-    chance: f64,
+    moment: Moment,
 ) -> Vec<Line> {
     let id = &thread.id;
     let mut lines = closed_span(id, &asked.span, &failure.usage, cost, &failure.message);
+    lines.extend(after_failure(agent, thread, summary, failure, moment));
+    lines
+}
+
+/// What follows from a failure, as records: another of the agent's models takes over, the request
+/// is tried again later, or the turn ends.
+#[must_use]
+pub fn after_failure(
+    agent: &SessionAgent,
+    thread: &Thread,
+    summary: &ThreadSummary,
+    failure: &Failure,
+    moment: Moment,
+) -> Vec<Line> {
+    let id = &thread.id;
     let kind = match failure.kind {
         FailureKind::Overloaded => "model_overloaded_error",
         FailureKind::RateLimited => "model_rate_limited_error",
         FailureKind::Transient | FailureKind::Hopeless => "model_request_failed_error",
         FailureKind::Billing => "billing_error",
-        FailureKind::TooLong => {
-            lines.push(window_full(id));
-            return lines;
-        }
+        FailureKind::TooLong => WINDOW_FULL,
     };
-    match next_attempt(thread.retry.as_ref(), failure, now, chance) {
+    let message = &failure.message;
+    if let Some(to) = agent.posthouse.fallback.get(thread.rank) {
+        let from = thread.model(agent).id.clone();
+        let told = format!("{from} can't answer: {message}. {} takes over for this turn.", to.id);
+        let substituted = own::ModelSubstituted {
+            from,
+            to: to.id.clone(),
+            rank: thread.rank + 1,
+            reason: message.clone(),
+            transient: failure.kind.is_transient(),
+        };
+        return vec![
+            line::session_error(id, kind, &told, "retrying"),
+            line::own_record(own::kind::MODEL_SUBSTITUTED, id, &substituted),
+        ];
+    }
+    // The last of several has failed for good, but one before it may be back by then.
+    let worth_it = thread.worth_a_retry || failure.kind.is_transient();
+    let before = thread.retry.as_ref();
+    let retry = worth_it.then(|| next_attempt(before, failure.retry_after, moment));
+    match retry.flatten() {
         Some(retry) => {
-            lines.push(line::session_error(id, kind, &failure.message, "retrying"));
+            let mut lines = vec![line::session_error(id, kind, message, "retrying")];
             lines.extend(line::rescheduled(id, &summary.agent_name));
             lines.push(line::own_record(own::kind::RETRY_SCHEDULED, id, &retry));
+            lines
         }
-        None => lines.push(line::session_error(id, kind, &failure.message, "exhausted")),
+        None if failure.kind == FailureKind::TooLong => vec![window_full(id)],
+        None => vec![line::session_error(id, kind, message, "exhausted")],
     }
-    lines
 }
 
 /// A request that nobody waits for any more, as records.
@@ -180,37 +242,27 @@ pub fn closed_span(
     ]
 }
 
-/// A request that could not even be made, as records.
-#[must_use]
-pub fn unsendable(thread: &Arc<str>, message: &str) -> Vec<Line> {
-    vec![line::session_error(thread, "model_request_failed_error", message, "exhausted")]
-}
-
 /// The conversation no longer fits.
 #[must_use]
 pub fn window_full(thread: &Arc<str>) -> Line {
     line::session_error(
         thread,
-        "compaction_limit_reached_error",
+        WINDOW_FULL,
         "The conversation no longer fits the model's context window.",
         "exhausted",
     )
 }
 
-/// When a failed request is tried again, if at all.
+/// When a request that may succeed later is tried again, if at all.
 #[must_use]
 pub fn next_attempt(
     before: Option<&RetryScheduled>,
-    failure: &Failure,
-    now: Micros,
-    chance: f64,
+    retry_after: Option<Duration>,
+    Moment { now, chance }: Moment,
 ) -> Option<RetryScheduled> {
-    if !failure.kind.is_transient() {
-        return None;
-    }
     let attempt = before.map_or(0, |before| before.attempt) + 1;
     let since = before.map_or(now, |before| before.since);
-    let delay = match failure.retry_after {
+    let delay = match retry_after {
         Some(wanted) => wanted.min(LONGEST_RETRY_AFTER),
         None => {
             let doubled = Duration::from_millis(500) * 2u32.pow((attempt - 1).min(16));

@@ -3,18 +3,26 @@
 //! `State::apply` is the only way in. It reads no clock, no database and no configuration, so
 //! that the same records always give the same state.
 
+mod payload;
+
 use std::{collections::VecDeque, sync::Arc};
 
 use posthouse_model::{Item, ToolResult};
-use posthouse_protocol::{Micros, agent::SessionAgent, event::kind as wire};
+use posthouse_protocol::{
+    Micros,
+    agent::{ModelConfig, SessionAgent},
+    event::kind as wire,
+};
 use posthouse_store::{Record, Seq};
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use self::payload::{
+    CallMade, Confirmation, Named, ResultOf, Said, SessionError, SystemSaid, Updated,
+};
 use crate::{
     own::{
-        self, InputTaken, Refusal, RequestSent, ResponseKept, RetryScheduled, SessionOpened,
-        StopKind, ToolClosed, ToolStarted,
+        self, InputTaken, ModelSubstituted, Refusal, RequestSent, ResponseKept, RetryScheduled,
+        SessionOpened, StopKind, ToolClosed, ToolStarted,
     },
     summary::{Status, Summary, parse},
 };
@@ -92,6 +100,10 @@ pub struct Thread {
     pub basis: Seq,
     /// The newest retry of the request under way.
     pub retry: Option<RetryScheduled>,
+    /// Which of the agent's models answers in this turn: 0 is its own, 1 the first fallback.
+    pub rank: usize,
+    /// Whether one of the models before it may be able to answer later.
+    pub worth_a_retry: bool,
     /// Tokens that the newest response left in the window.
     pub window_used: u64,
     /// Tool results before this place are cut in requests.
@@ -309,10 +321,19 @@ impl Thread {
             requests: 0,
             basis: 0,
             retry: None,
+            rank: 0,
+            worth_a_retry: false,
             window_used: 0,
             trimmed_before: 0,
             measured_before: 0,
         }
+    }
+
+    /// The model that is to answer.
+    #[must_use]
+    pub fn model<'a>(&self, agent: &'a SessionAgent) -> &'a ModelConfig {
+        let fallback = self.rank.checked_sub(1).and_then(|at| agent.posthouse.fallback.get(at));
+        fallback.unwrap_or(&agent.model)
     }
 
     /// About how many tokens the next request fills.
@@ -341,6 +362,10 @@ impl Thread {
                 if was_idle || self.phase == Phase::Rest {
                     self.requests = 0;
                 }
+                // A turn that has waited for its client goes on with the model that it had.
+                if self.phase == Phase::Rest {
+                    self.begin_with_the_first();
+                }
                 if matches!(self.phase, Phase::Retry(_)) {
                     self.phase = Phase::Think;
                 }
@@ -365,6 +390,12 @@ impl Thread {
                 let retry: RetryScheduled = parse(record)?;
                 self.retry = Some(retry);
                 self.phase = Phase::Retry(retry);
+                self.begin_with_the_first();
+            }
+            own::kind::MODEL_SUBSTITUTED => {
+                let substituted: ModelSubstituted = parse(record)?;
+                self.rank = substituted.rank;
+                self.worth_a_retry |= substituted.transient;
             }
             wire::SESSION_ERROR => {
                 let failed: SessionError = parse(record)?;
@@ -408,6 +439,11 @@ impl Thread {
             _ => {}
         }
         Ok(())
+    }
+
+    fn begin_with_the_first(&mut self) {
+        self.rank = 0;
+        self.worth_a_retry = false;
     }
 
     fn hear(&mut self, seq: Seq, item: Item, tokens: u64) {
@@ -534,71 +570,4 @@ pub fn text_block(text: &str) -> Arc<RawValue> {
     let blocks = serde_json::json!([{ "type": "text", "text": text }]);
     serde_json::value::to_raw_value(&blocks)
         .map_or_else(|error| unreachable!("plain JSON has a text: {error}"), Arc::from)
-}
-
-#[derive(Deserialize)]
-struct Named {
-    id: Arc<str>,
-}
-
-#[derive(Deserialize)]
-struct Said {
-    id: Arc<str>,
-    content: Arc<RawValue>,
-}
-
-#[derive(Deserialize)]
-struct SystemSaid {
-    id: Arc<str>,
-    content: Vec<TextBlock>,
-}
-
-#[derive(Deserialize)]
-struct TextBlock {
-    text: String,
-}
-
-#[derive(Deserialize)]
-struct Updated {
-    agent: Option<SessionAgent>,
-}
-
-#[derive(Deserialize)]
-struct CallMade {
-    id: Arc<str>,
-    name: Arc<str>,
-    input: Arc<RawValue>,
-    evaluated_permission: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Confirmation {
-    tool_use_id: Arc<str>,
-    result: String,
-    deny_message: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct ResultOf {
-    #[serde(alias = "custom_tool_use_id")]
-    tool_use_id: Arc<str>,
-    content: Arc<RawValue>,
-    #[serde(default)]
-    is_error: bool,
-}
-
-#[derive(Deserialize)]
-struct SessionError {
-    error: ErrorBody,
-}
-
-#[derive(Deserialize)]
-struct ErrorBody {
-    retry_status: RetryStatus,
-}
-
-#[derive(Deserialize)]
-struct RetryStatus {
-    #[serde(rename = "type")]
-    kind: String,
 }

@@ -12,6 +12,7 @@ mod play;
 mod rules;
 mod script;
 mod settling;
+mod substitutes;
 mod summaries;
 mod trace;
 mod turns;

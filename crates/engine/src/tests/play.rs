@@ -27,9 +27,9 @@ use crate::{
     context,
     input::{self, Accepted, Known},
     line::{self, Line, Scribe},
-    own::{self, RequestSent, ToolStarted},
+    own::{self, RequestSent, SessionOpened, ToolStarted},
     sessions::{self, Document},
-    settle::{self, Asked, Previewed},
+    settle::{self, Asked, Moment, Previewed},
     state::State,
     step::{self, Effect, Limits, Plan},
     summary::{Status, Summary},
@@ -69,7 +69,10 @@ pub(super) struct Play {
 
 impl Play {
     pub(super) fn new() -> Self {
-        let opened = script::opened();
+        Self::of(script::opened())
+    }
+
+    pub(super) fn of(opened: SessionOpened) -> Self {
         let mut play = Self {
             records: Vec::new(),
             state: State::new(Arc::new(opened.agent.clone())),
@@ -138,8 +141,8 @@ impl Play {
         let (effect, asked) = self.land_model();
         let (thread, summary) = (&self.state.threads[0], &self.state.summary.threads[0]);
         let lines = if self.plan().effects.contains(&effect) {
-            let (cost, now, jitter) = (self.cost, self.now, self.jitter);
-            settle::failure(thread, summary, &asked, failure, cost, now, jitter)
+            let moment = Moment { now: self.now, chance: self.jitter };
+            settle::failure(&self.state.agent, thread, summary, &asked, failure, self.cost, moment)
         } else {
             let reason = &failure.message;
             settle::closed_span(&thread.id, &asked.span, &failure.usage, self.cost, reason)
@@ -387,7 +390,12 @@ impl Play {
             spec: Arc::new(self.spec.clone()),
         };
         let Ok(context) = context::build(&self.state, &self.state.threads[0], &resolved) else {
-            return self.append_lines(vec![settle::window_full(&thread)]);
+            let (state, summary) = (&self.state.threads[0], &self.state.summary.threads[0]);
+            let failure = script::failed(FailureKind::TooLong);
+            let moment = Moment { now: self.now, chance: self.jitter };
+            let agent = &self.state.agent;
+            let lines = settle::after_failure(agent, state, summary, &failure, moment);
+            return self.append_lines(lines);
         };
         rules::check_conversation(&context.request.items);
         let now = self.now;
@@ -402,15 +410,19 @@ impl Play {
             prefix_hash: String::new(),
             trimmed_before: context.trimmed_before,
         };
-        let payload = line::event_payload(&span, &serde_json::Map::new());
-        let kind = wire::REQUEST_START;
-        let start = Line::Ready { kind, thread: Arc::clone(&thread), payload };
+        let (state, agent) = (&self.state.threads[0], &self.state.agent);
+        let model = state.model(agent).id.as_str();
+        let substitute = (state.rank > 0).then_some((model, agent.model.id.as_str()));
+        let start = line::request_start(&thread, &span, substitute);
         self.append_lines(vec![start, line::own_record(own::kind::REQUEST, &thread, &sent)]);
         self.asked = Some(Asked {
             span,
             provider: "test".into(),
             wire: posthouse_model::WireKind::Anthropic,
             model: resolved.model,
+            spec: resolved.spec,
+            fast: false,
+            inference_geo: None,
         });
         self.request = Some(context.request);
         self.flights.insert(effect);

@@ -2,15 +2,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use posthouse_model::{Failure, FailureKind, Stop};
+use posthouse_model::{ModelSpec, Stop, WireKind};
 use posthouse_protocol::{Micros, event::kind as wire};
 use serde_json::Value;
 
-use super::script::{call_with, failed, opened, response, said, thought, thread};
+use super::script::{call_with, opened, response, said, thought, thread};
 use crate::{
     line::{Line, Scribe},
     own::{RetryScheduled, StopKind},
-    settle::{self, Asked, Previewed, next_attempt},
+    settle::{self, Asked, Moment, Previewed, next_attempt},
 };
 
 const NOW: Micros = Micros(1_000_000_000_000);
@@ -26,13 +26,12 @@ fn after(attempt: u32, seconds_ago: i64) -> RetryScheduled {
 
 #[test]
 fn waits_double_up_to_half_a_minute_with_full_jitter() {
-    let overloaded = failed(FailureKind::Overloaded);
     for (attempt, longest) in
         [(0, 500), (1, 1_000), (2, 2_000), (5, 16_000), (6, 30_000), (8, 30_000)]
     {
         let before = (attempt > 0).then(|| after(attempt, 1));
         let wait = |chance| {
-            let retry = next_attempt(before.as_ref(), &overloaded, NOW, chance).unwrap();
+            let retry = next_attempt(before.as_ref(), None, Moment { now: NOW, chance }).unwrap();
             assert_eq!(retry.attempt, attempt + 1);
             wait(retry)
         };
@@ -47,9 +46,8 @@ fn waits_double_up_to_half_a_minute_with_full_jitter() {
 
 #[test]
 fn attempts_and_minutes_are_bounded() {
-    let overloaded = failed(FailureKind::Overloaded);
     let next = |attempt, seconds_ago, chance| {
-        next_attempt(Some(&after(attempt, seconds_ago)), &overloaded, NOW, chance)
+        next_attempt(Some(&after(attempt, seconds_ago)), None, Moment { now: NOW, chance })
     };
     assert!(next(8, 0, 0.0).is_some());
     assert!(next(9, 0, 0.0).is_none());
@@ -62,23 +60,15 @@ fn attempts_and_minutes_are_bounded() {
 
 #[test]
 fn a_wait_that_the_provider_names_wins_up_to_five_minutes() {
-    let limited = |seconds: u64| Failure {
-        retry_after: Some(Duration::from_secs(seconds)),
-        ..failed(FailureKind::RateLimited)
+    let next = |before: Option<RetryScheduled>, seconds: u64, chance| {
+        let moment = Moment { now: NOW, chance };
+        next_attempt(before.as_ref(), Some(Duration::from_secs(seconds)), moment)
     };
     for (wanted, waited) in [(0, 0), (7, 7), (300, 300), (301, 300), (1 << 60, 300)] {
-        let retry = next_attempt(None, &limited(wanted), NOW, 0.5).unwrap();
+        let retry = next(None, wanted, 0.5).unwrap();
         assert_eq!(wait(retry), Duration::from_secs(waited), "{wanted}");
     }
-    assert!(next_attempt(Some(&after(1, 400)), &limited(300), NOW, 0.0).is_none());
-}
-
-#[test]
-fn what_is_hopeless_is_not_tried_again() {
-    for kind in [FailureKind::Hopeless, FailureKind::Billing, FailureKind::TooLong] {
-        let failure = Failure { retry_after: Some(Duration::ZERO), ..failed(kind) };
-        assert_eq!(next_attempt(None, &failure, NOW, 0.0), None);
-    }
+    assert!(next(Some(after(1, 400)), 300, 0.0).is_none());
 }
 
 fn settle(
@@ -89,8 +79,11 @@ fn settle(
     let asked = Asked {
         span: "sevt_span".into(),
         provider: "test".into(),
-        wire: posthouse_model::WireKind::Anthropic,
+        wire: WireKind::Anthropic,
         model: "m".to_owned(),
+        spec: Arc::new(ModelSpec::unknown(WireKind::Anthropic)),
+        fast: false,
+        inference_geo: None,
     };
     let mut count = 0;
     let mut random = || {
@@ -161,8 +154,11 @@ fn a_call_s_input_is_what_the_model_wrote_on_one_line() {
     let asked = Asked {
         span: "s".into(),
         provider: "test".into(),
-        wire: posthouse_model::WireKind::Anthropic,
+        wire: WireKind::Anthropic,
         model: "m".to_owned(),
+        spec: Arc::new(ModelSpec::unknown(WireKind::Anthropic)),
+        fast: false,
+        inference_geo: None,
     };
     let mut random = || [1; 16];
     let mut scribe = Scribe { now: NOW, random: &mut random };
