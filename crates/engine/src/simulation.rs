@@ -18,6 +18,7 @@ use std::{
 use posthouse_model::{Catalog, Provider, Providers};
 use posthouse_protocol::{
     ApiError,
+    agent::ModelConfig,
     event::{ClientEvent, kind as wire},
 };
 use posthouse_store::{
@@ -199,10 +200,16 @@ impl Witness {
             return true;
         }
         let dice = self.dice.clone();
+        let mut agent = agent().snapshot();
+        // Every other session's agent has a second model.
+        if dice.below(2) == 0 {
+            agent.posthouse.fallback =
+                vec![ModelConfig { id: "sim/other".to_owned(), ..agent.model.clone() }];
+        }
         let opened = SessionOpened {
             session: SESSION.to_owned(),
             thread: "sthr_primary".into(),
-            agent: agent().snapshot(),
+            agent,
             environment: "env_1".to_owned(),
             config: to_raw_value(&json!({})).unwrap(),
             title: None,
