@@ -42,16 +42,20 @@ Ctrl-C (or SIGTERM) interrupts the agent; a second one leaves at once.";
 pub(super) struct RunArguments {
     /// What to do; `-` or nothing reads it from standard input
     task: Option<String>,
-    /// The model [default: the file's, else the first that the configuration can use]
+    /// The model; with --session the session goes on with it
+    /// [default: the file's, else the first that the configuration can use]
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
+    /// A model that takes over when the one before it can't answer; may be given several times
+    #[arg(long, value_name = "MODEL")]
+    fallback: Vec<String>,
     /// An agent: a YAML file with name, model, system, tools, …
     #[arg(long, value_name = "FILE")]
     agent: Option<PathBuf>,
     /// Go on with a session; without a task, with what waits or is under way in it
     #[arg(
         long, value_name = "ID", value_parser = session_id,
-        conflicts_with_all = ["model", "agent", "title", "environment"],
+        conflicts_with_all = ["agent", "title", "environment"],
     )]
     session: Option<String>,
     /// The new session's title
@@ -68,6 +72,20 @@ pub(super) struct RunArguments {
     config: Option<PathBuf>,
     #[command(flatten)]
     place: PlaceArguments,
+}
+
+impl RunArguments {
+    /// What is asked of models, as the object `posthouse` of a session's update.
+    fn models(&self) -> Value {
+        let mut models = serde_json::Map::new();
+        if let Some(model) = &self.model {
+            models.insert("model".into(), model.as_str().into());
+        }
+        if !self.fallback.is_empty() {
+            models.insert("fallback".into(), self.fallback.clone().into());
+        }
+        models.into()
+    }
 }
 
 /// Runs what was typed.
@@ -102,7 +120,13 @@ async fn play(
 ) -> Result<Ended, Error> {
     let began = Instant::now();
     let session = match &arguments.session {
-        Some(session) => session.clone(),
+        Some(session) => {
+            let switched = agent::switch(home, session, arguments.models());
+            match unless(interrupts, switched).await? {
+                Some(()) => session.clone(),
+                None => return Ok(Ended::Left),
+            }
+        }
         None => {
             let made = new_session(arguments, body, task.as_deref().unwrap_or_default(), home);
             match unless(interrupts, made).await? {
@@ -143,6 +167,9 @@ async fn new_session(
         body["model"] = model.as_str().into();
     } else if body["model"].is_null() {
         body["model"] = home.model()?.into();
+    }
+    if !arguments.fallback.is_empty() {
+        body["posthouse"]["fallback"] = arguments.fallback.clone().into();
     }
     let agent = agent::agent(&client, body, arguments.agent.as_deref()).await?;
     let environment = match &arguments.environment {

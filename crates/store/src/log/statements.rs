@@ -211,10 +211,9 @@ pub(super) fn read(
     number: i64,
     range: &Range,
 ) -> Result<Vec<Record>, Error> {
-    let mut select = Select::new(
-        "SELECT seq, at, fence, kind, thread, payload FROM records WHERE session = ",
-        number,
-    );
+    let mut select =
+        Select::new("SELECT seq, at, fence, kind, thread, payload FROM records WHERE ");
+    select.first("session =", number);
     select.and("seq >", range.after);
     select.and("seq <", range.before);
     if let Some(first) = range.times.0 {
@@ -242,41 +241,73 @@ pub(super) fn list(
     connection: &Connection,
     filter: &SessionFilter,
 ) -> Result<Vec<(SessionRow, String)>, Error> {
-    let start = format!(
-        "SELECT {ROW}, (SELECT body FROM session_documents WHERE session = number) \
-         FROM sessions WHERE workspace = "
-    );
-    let mut select = Select::new(start, filter.workspace.clone());
+    let order = match filter.oldest_first {
+        true => "created_at, id",
+        false => "created_at DESC, id DESC",
+    };
+    let mut select = Select::new(format!(
+        "SELECT {ROW}, (SELECT body FROM session_documents WHERE session = number) FROM ("
+    ));
+    let places = filter.places();
+    if places.is_empty() {
+        return Ok(Vec::new());
+    }
+    for (index, place) in places.into_iter().enumerate() {
+        let joint = if index == 0 { "" } else { " UNION ALL " };
+        select.sql.push_str(&format!("{joint}SELECT * FROM (SELECT {ROW} FROM sessions WHERE "));
+        one_place(&mut select, filter, place);
+        select.end(order, filter.limit);
+        select.sql.push_str(&format!(") AS place_{index}"));
+    }
+    // Cut before the documents are read.
+    select.end(order, filter.limit);
+    select.sql.push_str(&format!(") AS page ORDER BY {order}"));
+    select.run(connection, |row| Ok((read_row(row)?, row.get(17)?)))
+}
+
+/// The conditions of a list, for the sessions of one place: a stretch of one index.
+fn one_place(select: &mut Select, filter: &SessionFilter, place: &str) {
+    select.first("workspace =", filter.workspace.clone());
     if let Some(agent) = &filter.agent {
         select.and("agent =", agent.clone());
         if let Some(version) = filter.agent_version {
             select.and("agent_version =", version);
         }
     }
-    select.and_one_of("status", &filter.statuses);
-    if !filter.archived {
-        select.sql.push_str(" AND archived_at IS NULL");
-    }
+    select.and(&format!("{PLACE} ="), place.to_owned());
     if let Some(first) = filter.times.0 {
         select.and("created_at >=", first.0);
     }
     if let Some(last) = filter.times.1 {
         select.and("created_at <=", last.0);
     }
-    let (comparison, order) = match filter.oldest_first {
-        true => (">", "created_at, id"),
-        false => ("<", "created_at DESC, id DESC"),
-    };
     if let Some((at, id)) = &filter.after {
-        select.sql.push_str(&format!(" AND (created_at, id) {comparison} ("));
-        select.bind(at.0);
+        let comparison = if filter.oldest_first { ">" } else { "<" };
+        select.and(&format!("(created_at, id) {comparison} ("), at.0);
         select.sql.push_str(", ");
         select.bind(id.clone());
         select.sql.push(')');
     }
-    select.end(order, filter.limit);
-    select.run(connection, |row| Ok((read_row(row)?, row.get(17)?)))
 }
+
+impl SessionFilter {
+    /// The places of the sessions that are listed; see `PLACE`.
+    fn places(&self) -> Vec<&str> {
+        let asked = |status: &&str| {
+            self.statuses.is_empty() || self.statuses.iter().any(|one| one == status)
+        };
+        let statuses = ["idle", "running", "rescheduling", "terminated"];
+        let mut places: Vec<&str> = statuses.into_iter().filter(asked).collect();
+        // An archived session is terminated.
+        if self.archived && asked(&"terminated") {
+            places.push("archived");
+        }
+        places
+    }
+}
+
+/// Where a session stands in lists, to the letter as in the indexes.
+const PLACE: &str = "CASE WHEN archived_at IS NULL THEN status ELSE 'archived' END";
 
 /// A query whose conditions depend on what is asked for.
 struct Select {
@@ -285,11 +316,9 @@ struct Select {
 }
 
 impl Select {
-    /// A query that ends with a comparison to `value`.
-    fn new(sql: impl Into<String>, value: impl Into<Value>) -> Self {
-        let mut select = Self { sql: sql.into(), values: Vec::new() };
-        select.bind(value);
-        select
+    /// A query that goes on.
+    fn new(sql: impl Into<String>) -> Self {
+        Self { sql: sql.into(), values: Vec::new() }
     }
 
     /// Appends a parameter.
@@ -300,6 +329,12 @@ impl Select {
 
     fn and(&mut self, comparison: &str, value: impl Into<Value>) {
         self.sql.push_str(&format!(" AND {comparison} "));
+        self.bind(value);
+    }
+
+    /// The first condition.
+    fn first(&mut self, comparison: &str, value: impl Into<Value>) {
+        self.sql.push_str(&format!("{comparison} "));
         self.bind(value);
     }
 

@@ -421,6 +421,67 @@ async fn lists_go_both_ways_without_gaps() {
     assert!(bench.log.list(filter).await.unwrap().is_empty());
 }
 
+#[tokio::test]
+async fn a_filter_leaves_out_what_it_says_and_nothing_else() {
+    let bench = Bench::open();
+    let statuses = ["idle", "running", "rescheduling", "terminated"];
+    for number in 0..16 {
+        let mut new = new_session(&format!("s{number:02}"));
+        new.at = Micros(1_000 + number);
+        new.agent = (format!("a{}", number % 2), 1 + number / 8);
+        let drafts = vec![draft("session_opened", "{}")];
+        bench.log.create(new, drafts, None, None, |_, _| Ok(String::new())).await.unwrap();
+    }
+    bench
+        .log
+        .database()
+        .write(move |connection| {
+            for number in 0..16_usize {
+                let archived = (number % 8 == 7).then_some(5_i64);
+                connection.execute(
+                    "UPDATE sessions SET status = $1, archived_at = $2 WHERE id = $3",
+                    rusqlite::params![statuses[number / 2 % 4], archived, format!("s{number:02}")],
+                )?;
+            }
+            Ok::<_, Error>(())
+        })
+        .await
+        .unwrap();
+    let list = async |change: fn(&mut SessionFilter)| {
+        let mut filter =
+            SessionFilter { workspace: "w".to_owned(), limit: 100, ..SessionFilter::default() };
+        change(&mut filter);
+        let rows = bench.log.list(filter).await.unwrap();
+        rows.into_iter().map(|(row, _)| row.id[1..].parse::<usize>().unwrap()).collect::<Vec<_>>()
+    };
+    let live: Vec<usize> = (0..16).rev().filter(|number| number % 8 != 7).collect();
+    assert_eq!(list(|_| {}).await, live);
+    assert_eq!(list(|filter| filter.archived = true).await, (0..16).rev().collect::<Vec<_>>());
+    let idle = list(|filter| filter.statuses = vec!["idle".to_owned()]).await;
+    assert_eq!(idle, [9, 8, 1, 0]);
+    let ended = list(|filter| {
+        filter.statuses = vec!["terminated".to_owned(), "running".to_owned()];
+        filter.oldest_first = true;
+    });
+    assert_eq!(ended.await, [2, 3, 6, 10, 11, 14]);
+    let all_ended = list(|filter| {
+        filter.statuses = vec!["terminated".to_owned()];
+        filter.archived = true;
+    });
+    assert_eq!(all_ended.await, [15, 14, 7, 6]);
+    let of_agent = list(|filter| {
+        filter.agent = Some("a1".to_owned());
+        filter.agent_version = Some(2);
+        filter.times = (Some(Micros(1_010)), Some(Micros(1_013)));
+    });
+    assert_eq!(of_agent.await, [13, 11]);
+    let after = list(|filter| {
+        filter.after = Some((Micros(1_008), "s08".to_owned()));
+        filter.limit = 3;
+    });
+    assert_eq!(after.await, [6, 5, 4]);
+}
+
 #[test]
 fn the_files_are_private() {
     use std::os::unix::fs::PermissionsExt as _;

@@ -8,6 +8,7 @@ use posthouse_store::record::hex;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+use super::home::Home;
 use crate::{Error, client::Client};
 
 /// The metadata key by which things that this command has made are found again.
@@ -110,6 +111,18 @@ pub(super) async fn environment(client: &Client) -> Result<String, Error> {
     }
     let body = json!({ "name": NAME, "config": config, "metadata": { MARK: KIND } });
     id(&client.post("/v1/environments", &body).await?, client)
+}
+
+/// Gives a session other models, when some are asked for.
+///
+/// # Errors
+/// Those of the client.
+pub(super) async fn switch(home: &Home, session: &str, models: Value) -> Result<(), Error> {
+    if models.as_object().is_none_or(serde_json::Map::is_empty) {
+        return Ok(());
+    }
+    let client = home.place.client()?;
+    client.post(&format!("/v1/sessions/{session}"), &json!({ "posthouse": models })).await.map(drop)
 }
 
 /// Opens a session.
