@@ -4,27 +4,26 @@
 //! should be under way, `settle` says what the log keeps of an end. A restart after a crash
 //! takes the same road as a first start.
 
+mod ask;
+
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use posthouse_model::{Failure, FailureKind, Usage};
+use posthouse_model::Usage;
 use posthouse_protocol::agent::SessionAgent;
 use posthouse_store::{
     Appended, Crash, Draft, Record, WorkError,
     log::{Handed, Range, Work},
-    record::hex,
 };
-use sha2::{Digest as _, Sha256};
 use thiserror::Error;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc};
 
 use crate::{
-    context,
     engine::Core,
-    flight::{self, Flight, Landing, ModelFlight, Outcome},
+    flight::{self, Flight, Landing, Outcome},
     line::{self, Line, Scribe},
-    own::{self, RequestSent, ToolStarted},
+    own::{self, ToolStarted},
     sessions,
-    settle::{self, Asked, Moment},
+    settle::{self, Moment},
     state::{Call, State},
     step::{self, Effect},
     summary::{Summary, ThreadSummary},
@@ -258,133 +257,23 @@ impl Drive<'_> {
         Ok(changed)
     }
 
-    /// Sends a model request. It leaves at once, because the input that it rests on is durable;
-    /// that it was sent becomes durable meanwhile.
-    async fn ask(&mut self, effect: Effect, thread_id: &Arc<str>) -> Result<(), Stopped> {
-        let Some(thread) = self.state.thread(thread_id) else { return Ok(()) };
-        let agent = &self.state.agent;
-        let model = thread.model(agent);
-        let resolved = match self.core.providers.resolve(&model.id) {
-            Ok(resolved) => resolved,
-            Err(unavailable) => {
-                let message = unavailable.to_string();
-                return self.append_unsent(thread_id, FailureKind::Hopeless, message).await;
-            }
-        };
-        let attempt = thread.retry.map_or(0, |retry| retry.attempt);
-        let Ok(context) = context::build(&self.state, thread, &resolved) else {
-            let message = "The conversation no longer fits the model's context window".to_owned();
-            return self.append_unsent(thread_id, FailureKind::TooLong, message).await;
-        };
-        let own_model = (thread.rank > 0).then(|| (model.id.clone(), agent.model.id.clone()));
-        let body = resolved.provider.render(&context.request);
-        let asked = Asked {
-            span: self.new_id(),
-            provider: resolved.provider.name().into(),
-            wire: resolved.provider.wire(),
-            model: resolved.model.clone(),
-            spec: Arc::clone(&resolved.spec),
-            fast: context.request.fast,
-            inference_geo: context.request.inference_geo.clone(),
-        };
-        if let Some(ready) = self.core.hands.before_model(&self.session) {
-            ready.await;
-        }
-        self.core.faults().point("model.before_request")?;
-        let (gate, durable) = oneshot::channel();
-        let core = Arc::clone(self.core);
-        let flight = ModelFlight {
-            effect: effect.clone(),
-            session: Arc::clone(&self.session),
-            thread: Arc::clone(thread_id),
-            asked: asked.clone(),
-            log: self.core.log.clone(),
-            faults: self.core.faults().clone(),
-            new_id: Box::new(move || core.new_event_id()),
-            hands: Arc::clone(&self.core.hands),
-        };
-        let stream = resolved.provider.stream(body.clone());
-        let flight = flight.take_off(stream, durable, self.tower.clone());
-        let (prefix_hash, blobs) = self.prefix(&context.request);
-        let sent = RequestSent {
-            span: Arc::clone(&asked.span),
-            provider: asked.provider.to_string(),
-            model: asked.model.clone(),
-            window: resolved.spec.window,
-            attempt,
-            body_hash: hex(&Sha256::digest(&body.bytes)),
-            prefix_hash,
-            trimmed_before: context.trimmed_before,
-        };
-        let substitute = own_model.as_ref().map(|(model, own)| (model.as_str(), own.as_str()));
-        let start = line::request_start(thread_id, &asked.span, substitute);
-        let lines = vec![start, line::own_record(own::kind::REQUEST, thread_id, &sent)];
-        let drafts = self.write(lines);
-        self.append(Work { drafts, blobs, ..Work::default() }).await?;
-        // A flight that has failed already does not wait at the gate.
-        let _ = gate.send(());
-        self.flights.insert(effect, flight);
-        Ok(())
-    }
-
-    /// Appends what follows from a request that could not even be made.
-    async fn append_unsent(
-        &mut self,
-        thread: &Arc<str>,
-        kind: FailureKind,
-        message: String,
-    ) -> Result<(), Stopped> {
-        let failure = Failure { kind, message, retry_after: None, usage: Usage::default() };
-        let lines = match (self.state.thread(thread), self.summary_of(thread)) {
-            (Some(state), Some(summary)) => {
-                settle::after_failure(&self.state.agent, state, summary, &failure, self.moment())
-            }
-            _ => Vec::new(),
-        };
-        self.append_lines(lines).await
-    }
-
-    /// The hash of what all requests of this session begin with, and its text if it is new.
-    fn prefix(&mut self, request: &posthouse_model::Request) -> (String, Vec<(String, Arc<str>)>) {
-        if let Some((agent, hash)) = &self.prefix
-            && Arc::ptr_eq(agent, &self.state.agent)
-        {
-            return (hash.clone(), Vec::new());
-        }
-        let tools: Vec<_> = request
-            .tools
-            .iter()
-            .map(|tool| {
-                serde_json::json!({
-                    "name": tool.name,
-                    "description": tool.description,
-                    "input_schema": tool.input_schema,
-                })
-            })
-            .collect();
-        let text = serde_json::json!({ "system": request.system, "tools": tools }).to_string();
-        let hash = hex(&Sha256::digest(&text));
-        self.prefix = Some((Arc::clone(&self.state.agent), hash.clone()));
-        (hash.clone(), vec![(hash, text.into())])
-    }
-
     /// Appends what has come of an effect.
     async fn land(&mut self, Landing { effect, outcome }: Landing) -> Result<(), Stopped> {
-        if let Effect::Tool { thread, .. } = &effect {
-            let thread = Arc::clone(thread);
-            self.landed.insert(effect, outcome);
-            return self.append_results(&thread).await;
-        }
-        self.flights.remove(&effect);
-        match (&effect, outcome) {
-            (Effect::Model { thread, .. }, outcome) => {
+        match &effect {
+            Effect::Tool { thread, .. } => {
+                let thread = Arc::clone(thread);
+                self.landed.insert(effect, outcome);
+                return self.append_results(&thread).await;
+            }
+            Effect::Model { thread, .. } => {
+                self.flights.remove(&effect);
                 let lines = self.settle_model(&effect, thread, outcome);
                 self.core.faults().point("model.before_append")?;
                 self.append_with_rest(lines).await?;
                 self.core.faults().point("model.after_append")?;
             }
-            (Effect::Tool { .. }, _) => {}
-            (Effect::SleepUntil { thread, .. }, _) => {
+            Effect::SleepUntil { thread, .. } => {
+                self.flights.remove(&effect);
                 let name = self.agent_name(thread);
                 // A wait that an interrupt has ended meanwhile wakes nobody.
                 if step::step(&self.state, &self.core.limits).effects.contains(&effect) {
@@ -410,9 +299,12 @@ impl Drive<'_> {
                 );
             let Some(effect) = next else {
                 // Nobody waits for what is left.
-                let of = |effect: &Effect| matches!(effect, Effect::Tool { thread: of, .. } if of == thread);
-                self.flights.retain(|effect, _| !of(effect));
-                self.landed.retain(|effect, _| !of(effect));
+                let is_left = |effect: &Effect| match effect {
+                    Effect::Tool { thread: of, .. } => of == thread,
+                    Effect::Model { .. } | Effect::SleepUntil { .. } => false,
+                };
+                self.flights.retain(|effect, _| !is_left(effect));
+                self.landed.retain(|effect, _| !is_left(effect));
                 return Ok(());
             };
             let Some(outcome) = self.landed.remove(&effect) else { return Ok(()) };
