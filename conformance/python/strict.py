@@ -26,6 +26,7 @@ from anthropic.types.beta import (
     BetaManagedAgentsAgent,
     BetaManagedAgentsDeletedSession,
     BetaManagedAgentsSession,
+    BetaModelInfo,
 )
 from anthropic.types.beta.sessions import (
     BetaManagedAgentsDeleteSessionResource,
@@ -79,12 +80,13 @@ ERROR_TYPES = {*get_args(ErrorType), "request_too_large"}
 
 @dataclass(frozen=True)
 class Page:
-    """A list's response: its entries, whether it can be read backward, and whether it also names
-    its first and last entry, for clients that page by ids."""
+    """A list's response: its entries, whether it can be read backward, whether it also names its
+    first and last entry, for clients that page by ids, and whether it has cursors at all."""
 
     entry: Any
     both_ways: bool = False
     by_ids: bool = False
+    by_cursor: bool = True
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,9 @@ _ROUTES: list[tuple[str, str, Any]] = [
     ("GET", f"/v1/files/{_ID}", BetaFileMetadata),
     ("GET", f"/v1/files/{_ID}/content", Content()),
     ("DELETE", f"/v1/files/{_ID}", BetaDeletedFile),
+    # With the field that only the beta namespace knows: the answer does not depend on who asks.
+    ("GET", "/v1/models", Page(BetaModelInfo, by_ids=True, by_cursor=False)),
+    ("GET", "/v1/models/.+", BetaModelInfo),
     ("POST", "/v1/sessions", BetaManagedAgentsSession),
     ("GET", "/v1/sessions", Page(BetaManagedAgentsSession, both_ways=True)),
     ("GET", f"/v1/sessions/{_ID}", BetaManagedAgentsSession),
@@ -340,7 +345,9 @@ def check_success(body: bytes, kind: Any, own_events: bool = False) -> list[str]
 def _check_page(value: Any, page: Page, own_events: bool) -> list[str]:
     if not isinstance(value, dict):
         return ["body: is no object"]
-    wanted = {"data", "next_page", "prev_page"} if page.both_ways else {"data", "next_page"}
+    wanted = {"data"}
+    if page.by_cursor:
+        wanted |= {"next_page", "prev_page"} if page.both_ways else {"next_page"}
     if page.by_ids:
         wanted |= {"has_more", "first_id", "last_id"}
     if set(value) != wanted:
@@ -353,7 +360,7 @@ def _check_page(value: Any, page: Page, own_events: bool) -> list[str]:
             problems.append(f"body.{name}: {value[name]!r} is no cursor and not null")
     if not isinstance(value["data"], list):
         return [*problems, "body.data: is no list"]
-    if not value["data"] and value["next_page"] is not None:
+    if not value["data"] and value.get("next_page") is not None:
         problems.append("body: an empty page with a cursor")
     for index, entry in enumerate(value["data"]):
         problems += check(entry, page.entry, f"body.data[{index}]", own_events)
@@ -365,7 +372,7 @@ def _check_ends(value: dict[str, Any]) -> list[str]:
     problems = []
     if (value["first_id"], value["last_id"]) != (ids[0], ids[-1]):
         problems.append("body: first_id and last_id are not those of the entries")
-    if value["has_more"] is not (value["next_page"] is not None):
+    if "next_page" in value and value["has_more"] is not (value["next_page"] is not None):
         problems.append("body: has_more and next_page do not say the same")
     return problems
 

@@ -198,3 +198,31 @@ def test_the_servers_own_routes_are_checked_as_well() -> None:
         assert len(strict.check_success(wrong, kind)) == 1, path
     assert strict.response_kind("GET", "/posthouse/v1/sandboxes") is not None
     assert strict.response_kind("GET", f"/posthouse/v1/sandboxes/{SESSION_ID}") is None
+
+
+def test_pages_of_models_have_ends_and_no_cursors() -> None:
+    model: dict[str, Any] = {
+        "id": "local/qwen3",
+        "type": "model",
+        "display_name": "qwen3",
+        "lifecycle": "active",
+        "created_at": AT,
+        **dict.fromkeys(("allowed_fallback_models", "capabilities", "line", "max_tokens")),
+        **dict.fromkeys(("max_input_tokens", "deprecated_at", "retires_at")),
+    }
+    page = {"data": [model], "has_more": True, "first_id": model["id"], "last_id": model["id"]}
+    kind = strict.response_kind("GET", "/v1/models")
+    assert strict.check_success(json.dumps(page).encode(), kind) == []
+    for path, value in [
+        ("next_page", None),
+        ("has_more", ...),
+        ("first_id", "other"),
+        ("data", []),
+    ]:
+        wrong = json.dumps(changed(page, path, value)).encode()
+        assert len(strict.check_success(wrong, kind)) == 1, path
+    one = strict.response_kind("GET", f"/v1/models/{model['id']}")
+    assert strict.check_success(json.dumps(model).encode(), one) == []
+    for path, value in [("line", ...), ("lifecycle", "asleep"), ("horse", 1)]:
+        wrong = json.dumps(changed(model, path, value)).encode()
+        assert len(strict.check_success(wrong, one)) == 1, path
