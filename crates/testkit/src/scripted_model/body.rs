@@ -1,6 +1,6 @@
 //! The body of an answer: frames sent one after the other, with their pauses.
 //!
-//! Never builds frames; that is `playback`.
+//! Never builds frames; that is each wire's.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tokio::time::Sleep;
 
 use super::connection::{CUT_MARK, Scissors};
-use super::playback::Frame;
+use super::frames::Frame;
 
 pub(super) struct ReplyBody {
     frames: VecDeque<Frame>,

@@ -12,6 +12,9 @@ use super::stage::Arrival;
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Captured {
+    /// `anthropic`, `openai_responses`, `openai_chat` or `gemini`; for a list of models also `openai` and `ollama`.
+    /// `None` if it was for no route of a provider.
+    pub wire: Option<&'static str>,
     /// As in `POST`.
     pub method: String,
     /// With the query, as in `/v1/models?limit=1`.
@@ -41,7 +44,7 @@ impl Captured {
             false => serde_json::from_slice(&arrival.body).unwrap_or_else(|_| text()),
         };
         let (method, path) = (arrival.method.clone(), arrival.path.clone());
-        Self { method, path, headers, body, received_at: arrival.at }
+        Self { wire: arrival.wire, method, path, headers, body, received_at: arrival.at }
     }
 }
 

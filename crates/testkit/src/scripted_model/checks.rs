@@ -1,197 +1,113 @@
-//! What the real API refuses, looked for in one request by itself.
+//! What more than one API refuses: names, ids, schemas, members, and calls without exactly one answer.
 //!
-//! Never compares requests with each other; that is `conversations`.
+//! Never knows where a wire keeps these; each looks for them itself.
 
 use std::collections::HashSet;
 
-use axum::http::HeaderMap;
 use serde_json::Value;
 
-use super::outline::list;
-use super::request::contents;
+/// What OpenAI takes for an id (`string_above_max_length`).
+const LONGEST_ID: usize = 64;
+const LONGEST_NAME: usize = 64;
 
-const MOST_MARKERS: usize = 4;
-
-pub(super) fn check_headers(headers: &HeaderMap, found: &mut Vec<String>) {
-    if !headers.contains_key("x-api-key") && !headers.contains_key("authorization") {
-        found.push("neither x-api-key nor Authorization is sent".to_owned());
+pub(super) fn check_members(
+    body: &Value,
+    known: &[&str],
+    allowed: &[String],
+    found: &mut Vec<String>,
+) {
+    if known.is_empty() {
+        return;
     }
-    if !headers.contains_key("anthropic-version") {
-        found.push("anthropic-version is not sent".to_owned());
-    }
-}
-
-pub(super) fn check_body(body: &Value, found: &mut Vec<String>) {
-    if !body["max_tokens"].is_u64() {
-        found.push("max_tokens is missing or not a number".to_owned());
-    }
-    check_tools(list(&body["tools"]), found);
-    check_texts("system", &body["system"], found);
-    check_messages(list(&body["messages"]), found);
-    check_pairs(list(&body["messages"]), found);
-    check_markers(body, found);
-}
-
-fn check_tools(tools: &[Value], found: &mut Vec<String>) {
-    let mut names = HashSet::new();
-    for (index, tool) in tools.iter().enumerate() {
-        let is_custom = tool["type"].as_str().is_none_or(|kind| kind == "custom");
-        match tool["name"].as_str() {
-            Some(name) if !names.insert(name) => {
-                found.push(format!("tools[{index}]: the name {name:?} is taken"))
-            }
-            None if is_custom => found.push(format!("tools[{index}] has no name")),
-            _ => {}
-        }
-        if is_custom && tool["input_schema"]["type"] != "object" {
-            found.push(format!("tools[{index}].input_schema is not a schema of type object"));
+    for name in body.as_object().into_iter().flat_map(|members| members.keys()) {
+        if !known.contains(&name.as_str()) && !allowed.contains(name) {
+            found.push(format!("{name} is not a member of the request"));
         }
     }
 }
 
-fn check_messages(messages: &[Value], found: &mut Vec<String>) {
-    if messages.is_empty() {
-        found.push("messages is empty".to_owned());
+/// No provider takes a key in the address, where logs would keep it.
+pub(super) fn check_address(path: &str, found: &mut Vec<String>) {
+    let query = path.split_once('?').map_or("", |(_, query)| query);
+    if query.split('&').any(|pair| pair.starts_with("key=")) {
+        found.push("the key stands in the address".to_owned());
     }
-    let mut before = "";
-    for (index, message) in messages.iter().enumerate() {
-        let role = message["role"].as_str().unwrap_or_default();
-        match role {
-            "user" | "assistant" => {}
-            "system" if before == "user" => {}
-            "system" => found.push(format!(
-                "messages[{index}] has the role system but does not follow the user's"
-            )),
-            _ => found.push(format!("messages[{index}] has the unknown role {role:?}")),
+}
+
+pub(super) fn check_name(place: &str, name: &Value, found: &mut Vec<String>) {
+    let right = name.as_str().is_some_and(|name| is_word(name, LONGEST_NAME));
+    if !right {
+        found.push(format!("{place} is {name}, not a name of 1 to {LONGEST_NAME} letters, digits, underscores and dashes"));
+    }
+}
+
+pub(super) fn check_id(place: &str, id: &Value, found: &mut Vec<String>) {
+    let right = id.as_str().is_some_and(|id| is_word(id, LONGEST_ID));
+    if !right {
+        found.push(format!("{place} is {id}, not an id of 1 to {LONGEST_ID} letters, digits, underscores and dashes"));
+    }
+}
+
+fn is_word(text: &str, longest: usize) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    !text.is_empty() && text.len() <= longest && text.bytes().all(fits)
+}
+
+/// Tools with unique names and schemas of type object. A schema may be left out.
+#[derive(Default)]
+pub(super) struct Tools<'a>(HashSet<&'a str>);
+
+impl<'a> Tools<'a> {
+    pub(super) fn check(
+        &mut self,
+        place: &str,
+        name: &'a Value,
+        schema: &Value,
+        found: &mut Vec<String>,
+    ) {
+        check_name(&format!("{place}.name"), name, found);
+        if name.as_str().is_some_and(|name| !self.0.insert(name)) {
+            found.push(format!("{place}: the name {name} is taken"));
         }
-        before = role;
-        let path = format!("messages[{index}].content");
-        match &message["content"] {
-            Value::String(text) if text.is_empty() => found.push(format!("{path} is empty")),
-            Value::Array(blocks) if blocks.is_empty() => found.push(format!("{path} is empty")),
-            Value::String(_) | Value::Array(_) => {}
-            _ => found.push(format!("{path} is neither a string nor a list")),
-        }
-        check_texts(&path, &message["content"], found);
-        for (position, block) in list(&message["content"]).iter().enumerate() {
-            let place = format!("{path}[{position}]");
-            match block["type"].as_str() {
-                None => found.push(format!("{place} has no type")),
-                Some("tool_use") if role != "assistant" => {
-                    found.push(format!("{place}: a tool_use is the assistant's"))
-                }
-                Some("tool_result") if role != "user" => {
-                    found.push(format!("{place}: a tool_result is the user's"))
-                }
-                Some("tool_result") => {
-                    check_texts(&format!("{place}.content"), &block["content"], found)
-                }
-                Some(_) => {}
-            }
+        let is_object =
+            schema["type"].as_str().is_some_and(|kind| kind.eq_ignore_ascii_case("object"));
+        if !schema.is_null() && !is_object {
+            found.push(format!("{place}: the schema is not of type object"));
         }
     }
 }
 
-fn check_texts(path: &str, content: &Value, found: &mut Vec<String>) {
-    for (position, block) in list(content).iter().enumerate() {
-        if block["type"] == "text"
-            && block["text"].as_str().is_none_or(|text| text.trim().is_empty())
-        {
-            found.push(format!("{path}[{position}] is a text block without text"));
-        }
-    }
+/// Calls of which each needs exactly one answer.
+#[derive(Default)]
+pub(super) struct Calls {
+    open: Vec<String>,
+    closed: HashSet<String>,
 }
 
-// The API merges neighbours of one role, and a system message changes nothing about who speaks.
-fn turns(messages: &[Value]) -> Vec<(String, Vec<Value>)> {
-    let mut turns: Vec<(String, Vec<Value>)> = Vec::new();
-    for message in messages.iter().filter(|message| message["role"] != "system") {
-        let role = message["role"].as_str().unwrap_or_default();
-        let blocks = contents(&message["content"]);
-        match turns.last_mut() {
-            Some((last, known)) if last == role => known.extend(blocks),
-            _ => turns.push((role.to_owned(), blocks)),
+impl Calls {
+    pub(super) fn ask(&mut self, id: &str, found: &mut Vec<String>) {
+        if self.open.iter().any(|open| open == id) || self.closed.contains(id) {
+            found.push(format!("the call {id} is there twice"));
+            return;
         }
+        self.open.push(id.to_owned());
     }
-    turns
-}
 
-fn check_pairs(messages: &[Value], found: &mut Vec<String>) {
-    let turns = turns(messages);
-    let mut all = HashSet::new();
-    let mut asked: Vec<String> = Vec::new();
-    for (index, (role, blocks)) in turns.iter().enumerate() {
-        if role != "user" {
-            asked.clear();
-            for id in
-                blocks.iter().filter(|block| block["type"] == "tool_use").map(|block| &block["id"])
-            {
-                let id = id.as_str().unwrap_or_default().to_owned();
-                if id.is_empty() {
-                    found.push("a tool_use has no id".to_owned());
-                } else if !all.insert(id.clone()) {
-                    found.push(format!("the tool_use id {id} is there twice"));
-                }
-                asked.push(id);
-            }
-            // With nothing behind it, the last message is the violation, and is reported as such.
-            continue;
+    pub(super) fn answer(&mut self, place: &str, id: &str, found: &mut Vec<String>) {
+        if let Some(position) = self.open.iter().position(|open| open == id) {
+            self.closed.insert(self.open.remove(position));
+        } else if self.closed.contains(id) {
+            found.push(format!("{place}: the call {id} is answered twice"));
+        } else {
+            found.push(format!("{place}: no call before it has the id {id:?}"));
         }
-        let mut answered = HashSet::new();
-        let mut other_before = false;
-        for block in blocks {
-            if block["type"] != "tool_result" {
-                other_before = true;
-                continue;
-            }
-            let id = block["tool_use_id"].as_str().unwrap_or_default();
-            if !asked.iter().any(|asked| asked == id) {
-                found.push(format!(
-                    "the tool_result for {id:?} has no tool_use in the assistant message before it"
-                ));
-            } else if !answered.insert(id) {
-                found.push(format!("the tool_use {id} is answered twice"));
-            } else if other_before {
-                found.push(format!(
-                    "the tool_result for {id} stands behind other content in its message"
-                ));
-            }
-        }
-        if index > 0 {
-            for id in asked.iter().filter(|id| !answered.contains(id.as_str())) {
-                found.push(format!("the tool_use {id} is not answered in the next user message"));
-            }
-        }
-        asked.clear();
     }
-}
 
-fn check_markers(body: &Value, found: &mut Vec<String>) {
-    let mut markers = Vec::new();
-    let mut blocks: Vec<(String, &Value)> = Vec::new();
-    for name in ["tools", "system"] {
-        blocks.extend(list(&body[name]).iter().map(|block| (name.to_owned(), block)));
-    }
-    for (index, message) in list(&body["messages"]).iter().enumerate() {
-        let place = format!("messages[{index}]");
-        blocks.extend(list(&message["content"]).iter().map(|block| (place.clone(), block)));
-    }
-    for (place, block) in &blocks {
-        let own = block["cache_control"].is_object();
-        if own && matches!(block["type"].as_str(), Some("thinking" | "redacted_thinking")) {
-            found.push(format!("{place}: a thinking block cannot carry cache_control"));
+    /// By now every call must be answered; those that are not are forgotten.
+    pub(super) fn settle(&mut self, by: &str, found: &mut Vec<String>) {
+        for id in self.open.drain(..) {
+            found.push(format!("the call {id} is not answered {by}"));
+            self.closed.insert(id);
         }
-        let inner =
-            list(&block["content"]).iter().filter(|inner| inner["cache_control"].is_object());
-        for marked in inner.chain(own.then_some(*block)) {
-            markers.push((place, marked["cache_control"]["ttl"] == "1h"));
-        }
-    }
-    let count = markers.len() + usize::from(body["cache_control"].is_object());
-    if count > MOST_MARKERS {
-        found.push(format!("{count} cache_control markers, and the API takes {MOST_MARKERS}"));
-    }
-    if let Some(pair) = markers.windows(2).find(|pair| !pair[0].1 && pair[1].1) {
-        found.push(format!("{}: a cache_control of 1h stands behind one of 5m", pair[1].0));
     }
 }

@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde_json::Value;
 
-use super::outline::{Outline, link, list};
+use super::outline::{Outline, link};
+use super::wire::Keepsakes;
 
 const MOST_CONVERSATIONS: usize = 10_000;
 const MOST_THREADS: usize = 4_096;
@@ -32,9 +33,15 @@ struct Conversation {
     tips: HashMap<u64, Tip>,
     // Threads were forgotten, so that a request which continues none may still be right.
     forgetful: bool,
+    memory: Memory,
+}
+
+/// What was sent to a conversation's clients.
+#[derive(Default)]
+pub(super) struct Memory {
     paused: bool,
     sent: HashMap<String, Vec<Value>>,
-    thoughts: HashMap<String, Thoughts>,
+    bonds: HashMap<String, Bonds>,
 }
 
 // The last request of one or more threads.
@@ -45,7 +52,7 @@ struct Tip {
     failed: u64,
 }
 
-struct Thoughts {
+struct Bonds {
     model: String,
     claims: Vec<String>,
 }
@@ -54,23 +61,14 @@ impl Conversations {
     /// Compares a request with what is remembered, and remembers it.
     pub(super) fn observe(
         &mut self,
-        body: &Value,
         outline: &Outline,
         may_change: bool,
+        check: impl FnOnce(&Memory, &mut Vec<String>),
     ) -> (Place, Vec<String>) {
         let key = outline.conversation();
         let conversation = self.touch(key);
         let mut violations = Vec::new();
-        conversation.check_blocks(body, &mut violations);
-        conversation.check_thoughts(body, &mut violations);
-        let last_is_assistant =
-            list(&body["messages"]).last().is_some_and(|message| message["role"] == "assistant");
-        if last_is_assistant && !conversation.paused {
-            violations.push(
-                "the last message is the assistant's, and no pause_turn was sent before it"
-                    .to_owned(),
-            );
-        }
+        check(&conversation.memory, &mut violations);
         let mut chain = Vec::with_capacity(outline.messages.len());
         for block in &outline.messages {
             chain.push(link(chain.last().copied().unwrap_or_default(), block.hash));
@@ -78,12 +76,10 @@ impl Conversations {
         let tip = chain.last().copied().unwrap_or_default();
         let continued =
             chain.iter().rev().find(|prefix| conversation.tips.contains_key(prefix)).copied();
-        let has_answer =
-            list(&body["messages"]).iter().any(|message| message["role"] == "assistant");
         match continued {
             Some(same) if same == tip => {}
             Some(before) => conversation.leave(before),
-            None if has_answer
+            None if outline.has_answer
                 && !may_change
                 && !conversation.forgetful
                 && !conversation.tips.is_empty() =>
@@ -101,32 +97,21 @@ impl Conversations {
         &mut self,
         place: &Place,
         model: &str,
-        content: Vec<Value>,
-        stop: &str,
+        keepsakes: Keepsakes,
+        paused: bool,
         whole: bool,
     ) {
         let conversation = self.touch(place.key);
         if !whole && let Some(tip) = conversation.tips.get_mut(&place.tip) {
             tip.failed += 1;
         }
-        conversation.paused |= stop == "pause_turn";
-        let is_thought =
-            |block: &&Value| block["type"] == "thinking" || block["type"] == "redacted_thinking";
-        let claims: Vec<String> = content.iter().filter(is_thought).filter_map(claim).collect();
-        for block in content {
-            if !claims.is_empty() && block["type"] == "tool_use" {
-                let id = block["id"].as_str().unwrap_or_default().to_owned();
-                conversation
-                    .thoughts
-                    .insert(id, Thoughts { model: model.to_owned(), claims: claims.clone() });
-            }
-            if let Some(text) = block["thinking"].as_str().filter(|text| !text.is_empty()) {
-                let known = conversation.sent.entry(format!("the thinking {text:?}")).or_default();
-                remember(known, block.clone());
-            }
-            if let Some(claim) = claim(&block) {
-                remember(conversation.sent.entry(claim).or_default(), block);
-            }
+        let memory = &mut conversation.memory;
+        memory.paused |= paused;
+        for (claim, block) in keepsakes.blocks {
+            remember(memory.sent.entry(claim).or_default(), block);
+        }
+        for (id, claims) in keepsakes.bonds {
+            memory.bonds.insert(id, Bonds { model: model.to_owned(), claims });
         }
     }
 
@@ -181,10 +166,9 @@ impl Conversation {
                 let first =
                     outline.messages.iter().position(|other| other.message == block.message);
                 let inner = agreed - first.unwrap_or(agreed);
+                let place = (outline.place)(block.message, inner);
                 format!(
-                    "prefix changed: messages[{}].content[{inner}] is not what an earlier request of this \
-                     conversation had there",
-                    block.message
+                    "prefix changed: {place} is not what an earlier request of this conversation had there"
                 )
             }
             None => format!(
@@ -192,58 +176,44 @@ impl Conversation {
             ),
         }
     }
+}
 
-    fn check_blocks(&self, body: &Value, violations: &mut Vec<String>) {
-        for (index, message) in list(&body["messages"]).iter().enumerate() {
-            if message["role"] != "assistant" {
-                continue;
-            }
-            for (position, block) in list(&message["content"]).iter().enumerate() {
-                let text = block["thinking"].as_str().filter(|text| !text.is_empty());
-                let by_text = text.map(|text| format!("the thinking {text:?}"));
-                let claims = [claim(block), by_text];
-                let claimed =
-                    claims.into_iter().flatten().find_map(|claim| self.sent.get_key_value(&claim));
-                let Some((claim, sent)) = claimed else {
-                    continue;
-                };
-                let fields: Vec<Option<String>> =
-                    sent.iter().map(|sent| differing_field(sent, block)).collect();
-                // Replies with the same id can have been sent to conversations that began alike.
-                if let Some(Some(field)) = fields.last()
-                    && fields.iter().all(Option::is_some)
-                {
-                    violations.push(format!(
-                        "messages[{index}].content[{position}] claims {claim}, but its {field} is not what was sent"
-                    ));
-                }
-            }
-        }
+impl Memory {
+    /// Whether something was sent that can be known by this.
+    pub(super) fn knows(&self, claim: &str) -> bool {
+        self.sent.contains_key(claim)
     }
 
-    // The API refuses a tool loop whose last assistant turn has lost its thinking, as long as thinking is on.
-    fn check_thoughts(&self, body: &Value, violations: &mut Vec<String>) {
-        if !matches!(body["thinking"]["type"].as_str(), Some("enabled" | "adaptive")) {
-            return;
-        }
-        let messages = list(&body["messages"]);
-        let Some(last) = messages.iter().rposition(|message| message["role"] == "assistant") else {
+    /// Whether the model has ended an answer that the client may send back as it is.
+    pub(super) fn paused(&self) -> bool {
+        self.paused
+    }
+
+    /// What has to stand beside the block with this id, if it was sent by this model.
+    pub(super) fn bonds(&self, id: &str, model: &str) -> &[String] {
+        let bonds = self.bonds.get(id).filter(|bonds| bonds.model == model);
+        bonds.map(|bonds| bonds.claims.as_slice()).unwrap_or_default()
+    }
+
+    /// Compares a block with what was sent under the first of its claims that is known.
+    pub(super) fn compare(
+        &self,
+        place: &str,
+        claims: impl IntoIterator<Item = String>,
+        block: &Value,
+        found: &mut Vec<String>,
+    ) {
+        let claimed = claims.into_iter().find_map(|claim| self.sent.get_key_value(&claim));
+        let Some((claim, sent)) = claimed else {
             return;
         };
-        let blocks = list(&messages[last]["content"]);
-        let present: Vec<String> = blocks.iter().filter_map(claim).collect();
-        for id in blocks
-            .iter()
-            .filter(|block| block["type"] == "tool_use")
-            .filter_map(|block| block["id"].as_str())
+        let fields: Vec<Option<String>> =
+            sent.iter().map(|sent| differing_field(sent, block)).collect();
+        // Replies with the same id can have been sent to conversations that began alike.
+        if let Some(Some(field)) = fields.last()
+            && fields.iter().all(Option::is_some)
         {
-            if let Some(thoughts) = self.thoughts.get(id)
-                && body["model"] == thoughts.model.as_str()
-                && let Some(missing) = thoughts.claims.iter().find(|claim| !present.contains(claim))
-            {
-                violations.push(format!("messages[{last}] has the tool_use {id} but not the thinking before it ({missing})"));
-                return;
-            }
+            found.push(format!("{place} claims {claim}, but its {field} is not what was sent"));
         }
     }
 }
@@ -251,17 +221,6 @@ impl Conversation {
 fn remember(known: &mut Vec<Value>, block: Value) {
     if !known.contains(&block) {
         known.push(block);
-    }
-}
-
-/// By what a block says that it comes from the model.
-fn claim(block: &Value) -> Option<String> {
-    match block["type"].as_str()? {
-        "thinking" => {
-            block["signature"].as_str().map(|signature| format!("the signature {signature:?}"))
-        }
-        "redacted_thinking" => block["data"].as_str().map(|data| format!("the data {data:?}")),
-        _ => block["id"].as_str().map(|id| format!("the id {id:?}")),
     }
 }
 
@@ -278,6 +237,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::scripted_model::anthropic::outline;
 
     #[test]
     fn keeps_the_conversations_used_last_and_no_more() {
@@ -289,8 +249,8 @@ mod tests {
                 messages.extend([json!({"role": "assistant", "content": answer}), user("v")]);
             }
             let body = json!({"messages": messages});
-            let (place, found) = conversations.observe(&body, &Outline::of(&body), false);
-            conversations.answered(&place, "m", Vec::new(), "end_turn", true);
+            let (place, found) = conversations.observe(&outline(&body), false, |_, _| {});
+            conversations.answered(&place, "m", Keepsakes::default(), false, true);
             let sizes = (conversations.by_key.len(), conversations.by_use.len());
             assert!(sizes.0 == sizes.1 && sizes.0 <= MOST_CONVERSATIONS, "{sizes:?}");
             found

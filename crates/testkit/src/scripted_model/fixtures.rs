@@ -193,6 +193,30 @@ impl Reply {
         self
     }
 
+    /// Members laid over the object of an error body.
+    ///
+    /// # Panics
+    /// If `error` is not a JSON object.
+    #[must_use]
+    pub fn with_error(mut self, error: Value) -> Self {
+        self.error = object(error);
+        self
+    }
+
+    /// What else is said of the end.
+    #[must_use]
+    pub fn with_stop_details(mut self, details: Value) -> Self {
+        self.stop_details = Some(details);
+        self
+    }
+
+    /// Sends the arguments of parallel calls in turns, on the wire of Chat Completions.
+    #[must_use]
+    pub fn interleaved(mut self) -> Self {
+        self.interleave = true;
+        self
+    }
+
     /// Fields laid over the estimated usage.
     ///
     /// # Panics
@@ -231,6 +255,13 @@ impl Reply {
     #[must_use]
     pub fn when_model(mut self, model: impl Into<String>) -> Self {
         self.when.get_or_insert_default().model = Some(model.into());
+        self
+    }
+
+    /// Only for requests on this wire: `anthropic`, `openai_responses`, `openai_chat` or `gemini`.
+    #[must_use]
+    pub fn when_wire(mut self, wire: impl Into<String>) -> Self {
+        self.when.get_or_insert_default().wire = Some(wire.into());
         self
     }
 

@@ -7,13 +7,15 @@ use std::io::Write;
 
 use serde_json::Value;
 
-use super::request::contents;
-
 /// A request's blocks, in the order in which the API puts them before the model.
 pub(super) struct Outline {
     pub(super) tools: Vec<Block>,
     pub(super) system: Vec<Block>,
     pub(super) messages: Vec<Block>,
+    /// Whether an answer of the model is among the messages.
+    pub(super) has_answer: bool,
+    /// How a place among the messages is named: by message, and by block inside of it.
+    pub(super) place: fn(usize, usize) -> String,
 }
 
 #[derive(Clone, Copy)]
@@ -34,33 +36,6 @@ pub(super) enum Lifetime {
 }
 
 impl Outline {
-    pub(super) fn of(body: &Value) -> Self {
-        let section = |value: &Value, role| {
-            contents(value).iter().map(|block| Block::of(block, role, 0)).collect()
-        };
-        let mut messages = Vec::new();
-        for (index, message) in list(&body["messages"]).iter().enumerate() {
-            let role = message["role"].as_str().unwrap_or_default();
-            messages.extend(
-                contents(&message["content"]).iter().map(|block| Block::of(block, role, index)),
-            );
-        }
-        let mut outline = Self {
-            tools: section(&body["tools"], "tools"),
-            system: section(&body["system"], "system"),
-            messages,
-        };
-        if let Some(lifetime) = lifetime(body) {
-            let last = [&mut outline.messages, &mut outline.system, &mut outline.tools]
-                .into_iter()
-                .find_map(|section| section.last_mut());
-            if let Some(block) = last {
-                block.marker.get_or_insert(lifetime);
-            }
-        }
-        outline
-    }
-
     /// All blocks, in the API's order.
     pub(super) fn blocks(&self) -> impl Iterator<Item = &Block> {
         self.tools.iter().chain(&self.system).chain(&self.messages)
@@ -68,7 +43,8 @@ impl Outline {
 
     /// What tells conversations apart: tools, system and the first message.
     pub(super) fn conversation(&self) -> u64 {
-        let first = self.messages.iter().take_while(|block| block.message == 0);
+        let begin = self.messages.first().map(|block| block.message);
+        let first = self.messages.iter().take_while(|block| Some(block.message) == begin);
         self.tools
             .iter()
             .chain(&self.system)
@@ -90,7 +66,7 @@ pub(super) fn list(value: &Value) -> &[Value] {
 }
 
 impl Block {
-    fn of(block: &Value, role: &str, message: usize) -> Self {
+    pub(super) fn of(block: &Value, role: &str, message: usize) -> Self {
         let mut sink = HashSink::default();
         // The sink takes everything.
         let _ = write_unmarked(&mut sink, block);
@@ -101,7 +77,8 @@ impl Block {
     }
 }
 
-fn lifetime(block: &Value) -> Option<Lifetime> {
+/// What a block's marker asks for.
+pub(super) fn lifetime(block: &Value) -> Option<Lifetime> {
     let marker = block["cache_control"].as_object()?;
     let hour = marker.get("ttl").is_some_and(|ttl| ttl == "1h");
     Some(if hour { Lifetime::OneHour } else { Lifetime::FiveMinutes })

@@ -1,4 +1,4 @@
-//! Prompt caching as the API does it: a marked prefix is written, and read by whoever sends it again.
+//! Prompt caching as the APIs do it: a prefix is written, marked or by itself, and read by whoever sends it again.
 //!
 //! Holds hashes with their end of life, bounded in number. Never holds text, and has no minimum size for a prefix.
 
@@ -10,6 +10,8 @@ use super::outline::{Block, Lifetime, Outline, link};
 
 /// How far before a marker the API looks for a prefix written earlier, in blocks (Anthropic, "Prompt caching").
 const LOOK_BACK: usize = 20;
+/// How long a prefix lives that nobody asked to keep (OpenAI, "Prompt caching": 5 to 10 minutes).
+const UNASKED: Duration = Duration::from_secs(600);
 const MOST_ENTRIES: usize = 200_000;
 
 /// Tokens of a request, by where they came from.
@@ -39,6 +41,26 @@ pub(super) struct PromptCache {
 }
 
 impl PromptCache {
+    /// Splits a request's tokens where every prefix is cached without being asked to.
+    pub(super) fn account_unasked(
+        &mut self,
+        model: &str,
+        outline: &Outline,
+        body_bytes: usize,
+        now: Instant,
+    ) -> InputUsage {
+        let prefixes = prefixes(model, outline);
+        let total = tokens(body_bytes).max(1);
+        let known =
+            |(prefix, _): &&(u64, usize)| self.entries.get(prefix).is_some_and(|end| *end > now);
+        let found = prefixes.iter().rev().find(known);
+        let read = found.map_or(0, |(_, bytes)| tokens(*bytes).min(total));
+        for (prefix, _) in &prefixes {
+            self.keep(*prefix, now + UNASKED);
+        }
+        InputUsage { uncached: total - read, read, ..InputUsage::default() }
+    }
+
     /// Splits a request's tokens and remembers its marked prefixes.
     pub(super) fn account(
         &mut self,
@@ -47,16 +69,7 @@ impl PromptCache {
         body_bytes: usize,
         now: Instant,
     ) -> InputUsage {
-        let mut hasher = DefaultHasher::new();
-        hasher.write(model.as_bytes());
-        let mut chain = hasher.finish();
-        let mut bytes = 0;
-        let mut prefixes = Vec::new();
-        for block in outline.blocks() {
-            chain = link(chain, block.hash);
-            bytes += block.bytes;
-            prefixes.push((chain, bytes));
-        }
+        let prefixes = prefixes(model, outline);
         let total = tokens(body_bytes).max(1);
         // A block's JSON can be longer than it was in the body, where a string stood for a text block.
         let tokens_up_to = |position: usize| tokens(prefixes[position].1).min(total);
@@ -113,6 +126,21 @@ impl PromptCache {
     }
 }
 
+// The hash of each prefix, and its bytes.
+fn prefixes(model: &str, outline: &Outline) -> Vec<(u64, usize)> {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(model.as_bytes());
+    let mut chain = hasher.finish();
+    let mut bytes = 0;
+    let mut prefixes = Vec::new();
+    for block in outline.blocks() {
+        chain = link(chain, block.hash);
+        bytes += block.bytes;
+        prefixes.push((chain, bytes));
+    }
+    prefixes
+}
+
 fn tokens(bytes: usize) -> u64 {
     bytes as u64 / 4
 }
@@ -122,6 +150,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::scripted_model::anthropic::outline;
 
     fn text(size: usize, marker: bool) -> serde_json::Value {
         let mut block = json!({"type": "text", "text": "x".repeat(size)});
@@ -135,7 +164,7 @@ mod tests {
     fn a_prefix_dies_after_its_lifetime_and_is_found_no_further_back_than_the_api_looks() {
         let now = Instant::now();
         let mut cache = PromptCache::default();
-        let first = Outline::of(&json!({"system": [text(4000, true)]}));
+        let first = outline(&json!({"system": [text(4000, true)]}));
         assert!(cache.account("m", &first, 5000, now).created() > 990);
         assert!(cache.account("m", &first, 5000, now + Duration::from_secs(299)).read > 990);
         assert!(cache.account("m", &first, 5000, now + Duration::from_secs(598)).read > 990);
@@ -145,7 +174,7 @@ mod tests {
         let far = |count: usize| {
             let mut blocks = vec![text(4000, false)];
             blocks.extend((0..count).map(|index| text(10 + index, index + 1 == count)));
-            Outline::of(&json!({"system": blocks}))
+            outline(&json!({"system": blocks}))
         };
         let mut cache = PromptCache::default();
         cache.account("m", &first, 9000, now);

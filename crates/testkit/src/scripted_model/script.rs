@@ -1,6 +1,6 @@
 //! The script: what the model answers, to which request, in which pieces, as Rust values and as JSON.
 //!
-//! Holds the types and their validity. Never plays anything; that is `playback`.
+//! Holds the types and their validity. Never plays anything; that is each wire's.
 
 use std::collections::BTreeMap;
 
@@ -25,6 +25,12 @@ pub struct Script {
     /// Lets a conversation rewrite what it sent before, as a compaction or a fork does.
     #[serde(default)]
     pub allow_prefix_change: bool,
+    /// Top-level members that a request may have beside the API's own, as servers with extensions take them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow_members: Vec<String>,
+    /// The models that are listed. A request may name any other.
+    #[serde(default)]
+    pub models: Models,
     /// Off: requests are neither kept nor checked, and prompt caching is not emulated. For benches.
     #[serde(default = "yes")]
     pub record: bool,
@@ -37,9 +43,29 @@ impl Default for Script {
             otherwise: None,
             delay_ms: 0,
             allow_prefix_change: false,
+            allow_members: Vec::new(),
+            models: Models::default(),
             record: true,
         }
     }
+}
+
+/// Names of models, by whose list they stand in. A list that is not given has a few of the kit's own.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Models {
+    /// `GET /v1/models` with an `anthropic-version`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub anthropic: Option<Vec<String>>,
+    /// `GET /v1/models` without.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub openai: Option<Vec<String>>,
+    /// `GET /v1beta/models`, without the `models/` before a name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gemini: Option<Vec<String>>,
+    /// `GET /api/tags`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ollama: Option<Vec<String>>,
 }
 
 /// One answer of the model.
@@ -70,10 +96,20 @@ pub struct Reply {
     /// The stop sequence that was met.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_sequence: Option<String>,
-    /// Sent as is beside `stop_reason`; the API uses it for refusals.
+    /// Sent as is beside `stop_reason`; the Messages API uses it for refusals. On other wires it says more about the
+    /// end: a failed response's `error`, a blocked prompt's `promptFeedback`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_details: Option<Value>,
-    /// Laid over the estimated usage, field by field.
+    /// Laid over the error object of a `status` other than 200, field by field, in the wire's own names.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub error: Map<String, Value>,
+    /// Chat Completions: the arguments of calls that stand side by side are sent in turns.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub interleave: bool,
+    /// Chat Completions: where thinking is sent; the servers that send it do not agree. Default: `reasoning_content`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning_field: Option<String>,
+    /// Laid over the estimated usage, field by field, in the wire's own names.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub usage: Map<String, Value>,
     /// Closes the connection after exactly this many bytes of the body (as the client sees it, chunking removed).
@@ -96,6 +132,9 @@ impl Default for Reply {
             stop_reason: None,
             stop_sequence: None,
             stop_details: None,
+            error: Map::new(),
+            interleave: false,
+            reasoning_field: None,
             usage: Map::new(),
             cut_after_bytes: None,
             delay_ms: None,
@@ -107,6 +146,9 @@ impl Default for Reply {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct When {
+    /// It came in on this wire: `anthropic`, `openai_responses`, `openai_chat` or `gemini`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wire: Option<String>,
     /// The request names exactly this model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
@@ -119,7 +161,7 @@ pub struct When {
     /// The last user message holds a result of the tool of this name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub has_tool_result_for: Option<String>,
-    /// The how-manieth `POST /v1/messages` it is since the script was set, counted from 0.
+    /// The how-manieth request to a model it is since the script was set, counted from 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_index: Option<u64>,
 }
@@ -157,16 +199,20 @@ pub enum Step {
         /// Milliseconds before each delta.
         pause_ms: Option<u64>,
     },
-    /// Any content block, sent as is, then its deltas, sent as they are.
+    /// Any content block, sent as is, then its deltas, sent as they are. On the Responses wire: any output item, and
+    /// the events between its beginning and its end.
     Block {
-        /// The `content_block` of `content_block_start`.
+        /// The `content_block` of `content_block_start`, or the item.
         block: Value,
-        /// The `delta` of each `content_block_delta`.
+        /// The `delta` of each `content_block_delta`, or the events without their number and place.
         deltas: Vec<Value>,
     },
+    /// The smallest thing that the wire has, sent as is: an event of Messages and Responses with its `type`, the `delta`
+    /// of a chunk of Chat Completions, a part of Gemini.
+    Raw(Value),
     /// Sends nothing for so many milliseconds.
     Pause(u64),
-    /// A `ping` event.
+    /// A `ping` event; on other wires a comment of the stream.
     Ping,
     /// An `error` event, after which the body ends.
     Error {
@@ -197,7 +243,7 @@ pub struct ToolUse {
     /// Its input; the order of keys is kept.
     #[serde(default)]
     pub input: Map<String, Value>,
-    /// Without it, a fresh one for each time it is played.
+    /// Without it, a fresh one for each time it is played. Empty: Gemini sends none, Chat Completions an empty one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     /// Characters of the input's JSON in each delta; without it, one delta.
@@ -224,6 +270,8 @@ struct StepFields {
     #[serde(skip_serializing_if = "Option::is_none")]
     deltas: Option<Vec<Value>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    raw: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     ping: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<ErrorFields>,
@@ -246,8 +294,10 @@ struct ErrorFields {
     message: String,
 }
 
+const WIRES: [&str; 4] = ["anthropic", "openai_responses", "openai_chat", "gemini"];
+
 const KINDS: &str =
-    "text, thinking, redacted_thinking, tool_use, block, ping, error, cut, stall, echo";
+    "text, thinking, redacted_thinking, tool_use, block, raw, ping, error, cut, stall, echo";
 
 impl TryFrom<StepFields> for Step {
     type Error = String;
@@ -274,6 +324,9 @@ impl TryFrom<StepFields> for Step {
         if let Some(block) = fields.block {
             let step = Self::Block { block, deltas: deltas.clone().unwrap_or_default() };
             found.push((step, [false, true, false, false]));
+        }
+        if let Some(raw) = fields.raw {
+            found.push((Self::Raw(raw), [false; 4]));
         }
         if let Some(error) = fields.error {
             found.push((Self::Error { kind: error.r#type, message: error.message }, [false; 4]));
@@ -334,6 +387,7 @@ impl From<Step> for StepFields {
             Step::Block { block, deltas } => {
                 Self { block: Some(block), deltas: Some(deltas), ..none }
             }
+            Step::Raw(raw) => Self { raw: Some(raw), ..none },
             Step::Pause(milliseconds) => Self { pause_ms: Some(milliseconds), ..none },
             Step::Ping => Self { ping: Some(true), ..none },
             Step::Error { kind, message } => {
@@ -385,6 +439,13 @@ impl Reply {
                 "is the text of an error body and needs a status other than 200",
             );
         }
+        if self.status == 200 && !self.error.is_empty() {
+            return fail(".error", "is laid over an error body and needs a status other than 200");
+        }
+        let wire = self.when.as_ref().and_then(|when| when.wire.as_deref());
+        if wire.is_some_and(|wire| !WIRES.contains(&wire)) {
+            return fail(".when.wire", &format!("must be one of {}", WIRES.join(", ")));
+        }
         for (name, value) in &self.headers {
             let name_is_valid = axum::http::HeaderName::from_bytes(name.as_bytes()).is_ok();
             if !name_is_valid || axum::http::HeaderValue::from_str(value).is_err() {
@@ -401,6 +462,7 @@ impl Reply {
                 Step::Block { block, .. } if !block["type"].is_string() => {
                     return fail(&place, "a block needs a type");
                 }
+                Step::Raw(raw) if !raw.is_object() => return fail(&place, "raw must be an object"),
                 Step::Cut | Step::Stall | Step::Error { .. } if index + 1 < self.steps.len() => {
                     return fail(
                         &format!(".steps[{}]", index + 1),

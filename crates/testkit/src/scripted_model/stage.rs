@@ -7,17 +7,19 @@ use std::time::{Duration, Instant, SystemTime};
 
 use axum::http::HeaderMap;
 use bytes::Bytes;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::captured::Captured;
 use super::checks;
-use super::conversations::Conversations;
+use super::conversations::{Conversations, Place};
+use super::failure::Failure;
+use super::frames::{Frame, cut_after};
+use super::listings::Listings;
 use super::outline::Outline;
-use super::playback::{Cues, Frame, Playable, cut_after};
+use super::playable::Playable;
 use super::prompt_cache::{InputUsage, PromptCache};
-use super::request::MessagesRequest;
 use super::script::{Reply, Script, Step};
-use super::wire;
+use super::wire::{Asked, Cues, Target, Wire};
 
 const MOST_REQUESTS: usize = 10_000;
 const MOST_REQUEST_BYTES: usize = 256 << 20;
@@ -31,6 +33,8 @@ pub(super) struct Stage {
     otherwise: Option<Playable>,
     delay: Duration,
     allow_prefix_change: bool,
+    allow_members: Vec<String>,
+    listings: Listings,
     record: bool,
     request_index: u64,
     captured: VecDeque<Arrival>,
@@ -43,6 +47,8 @@ pub(super) struct Stage {
 
 /// A request as it came in.
 pub(super) struct Arrival {
+    /// `None` where it is for no provider's route.
+    pub(super) wire: Option<&'static str>,
     pub(super) method: String,
     pub(super) path: String,
     pub(super) headers: HeaderMap,
@@ -55,7 +61,8 @@ pub(super) struct Answer {
     pub(super) delay: Duration,
     pub(super) status: u16,
     pub(super) headers: BTreeMap<String, String>,
-    pub(super) request_id: String,
+    /// The header that names the request, and what it says.
+    pub(super) request_id: (&'static str, String),
     pub(super) content: Content,
 }
 
@@ -82,6 +89,8 @@ impl Stage {
             otherwise: script.otherwise.map(Playable::new),
             delay: Duration::from_millis(script.delay_ms),
             allow_prefix_change: script.allow_prefix_change,
+            allow_members: script.allow_members,
+            listings: Listings::of(script.models),
             record: script.record,
             violations: std::mem::take(&mut self.violations),
             minted: self.minted,
@@ -116,14 +125,20 @@ impl Stage {
         }
     }
 
+    /// The models that a script says are there.
+    pub(super) fn listings(&self) -> &Listings {
+        &self.listings
+    }
+
     /// Keeps a request, and checks its headers if it is for a provider.
-    pub(super) fn capture(&mut self, arrival: Arrival) {
+    pub(super) fn capture(&mut self, arrival: Arrival, wire: Option<&dyn Wire>) {
         if !self.record {
             return;
         }
         let mut found = Vec::new();
-        if arrival.path.starts_with("/v1/") {
-            checks::check_headers(&arrival.headers, &mut found);
+        if let Some(wire) = wire {
+            wire.check_headers(&arrival.headers, &mut found);
+            checks::check_address(&arrival.path, &mut found);
         }
         for text in found {
             self.violation(format!("{} {}: {text}", arrival.method, arrival.path));
@@ -137,69 +152,93 @@ impl Stage {
         }
     }
 
-    /// The answer to `POST /v1/messages`.
-    pub(super) fn play(&mut self, body: &[u8], now: Instant) -> Answer {
+    /// The answer to a request to a model.
+    pub(super) fn play(
+        &mut self,
+        wire: &'static dyn Wire,
+        target: &Target,
+        body: &[u8],
+        now: Instant,
+    ) -> Answer {
         let request_index = self.request_index;
         self.request_index += 1;
-        let request: MessagesRequest<'_> = match serde_json::from_slice(body) {
+        let request = match wire.read(target, body) {
             Ok(request) => request,
             Err(error) => {
                 self.violation(format!(
-                    "request {request_index} is not a Messages request: {error}"
+                    "request {request_index} is not {}: {error}",
+                    wire.request_name()
                 ));
-                return self.refusal(400, &error.to_string());
+                return self.refusal(wire, 400, &error);
             }
         };
-        let observed = self.record.then(|| self.observe(body, request_index));
-        let Some(chosen) = self.choose(&request, request_index) else {
+        let observed =
+            self.record.then(|| self.observe(wire, request.model(), body, request_index));
+        let Some(chosen) = self.choose(wire, request.as_ref(), request_index) else {
             let message = format!("no reply scripted for {}", request.summary(request_index));
             self.violation(message.clone());
-            return self.refusal(500, &message);
+            return self.refusal(wire, 500, &message);
         };
 
-        let message_id = self.mint("msg");
+        let message_id = self.mint(wire.message_prefix());
+        let number = self.minted;
         let request_id = self.mint("req");
         let playable = match chosen {
             Some(index) => &self.replies[index],
             None => match &self.otherwise {
                 Some(otherwise) => otherwise,
-                None => return self.refusal(500, "no reply scripted"),
+                None => return self.refusal(wire, 500, "no reply scripted"),
             },
         };
+        if let Some(why) = playable.reply.steps.iter().find_map(|step| wire.refuses(step)) {
+            let message = format!("request {request_index}: the reply cannot be played: {why}");
+            self.violation(message.clone());
+            return self.refusal(wire, 500, &message);
+        }
         let tool_ids = (0..playable.tools_to_name())
             .map(|_| {
                 self.minted += 1;
-                id("toolu", self.minted)
+                id(wire.call_prefix(), self.minted)
             })
             .collect();
         let answers = playable.reply.status == 200;
+        let model = request.model();
         let input = match &observed {
-            Some((_, outline)) if answers => {
-                self.cache.account(&request.model, outline, body.len(), now)
+            Some((_, outline)) if answers && wire.caches_by_itself() => {
+                self.cache.account_unasked(model, outline, body.len(), now)
             }
+            Some((_, outline)) if answers => self.cache.account(model, outline, body.len(), now),
             _ => InputUsage::uncached(body.len()),
         };
-        let echo = if playable.echoes { request.last_user_text() } else { String::new() };
-        let cues = Cues { message_id, model: &request.model, echo, tool_ids, input };
+        let echo = if playable.echoes() { request.last_user_text() } else { String::new() };
+        let wishes = request.wishes();
+        let cues = Cues { number, message_id, model, echo, tool_ids, input, wishes };
         if let Some((place, _)) = &observed {
-            let content = if answers { playable.content(&cues) } else { Vec::new() };
-            let (stop, whole) = (playable.stop_reason(), playable.completes());
-            self.conversations.answered(place, &request.model, content, stop, whole);
+            let keepsakes =
+                if answers { wire.keepsakes(playable, &cues) } else { Default::default() };
+            let paused = playable.stop_reason() == "pause_turn";
+            self.conversations.answered(place, model, keepsakes, paused, playable.completes());
         }
-        answer(playable, &cues, request.stream, request_id, self.delay)
+        answer(wire, playable, &cues, request.stream(), request_id, self.delay)
     }
 
     fn observe(
         &mut self,
+        wire: &dyn Wire,
+        model: &str,
         body: &[u8],
         request_index: u64,
-    ) -> (super::conversations::Place, Outline) {
+    ) -> (Place, Outline) {
         // It was read as a request just before, so it is JSON.
         let body: Value = serde_json::from_slice(body).unwrap_or_default();
-        let outline = Outline::of(&body);
+        let outline = wire.outline(&body);
         let mut found = Vec::new();
-        checks::check_body(&body, &mut found);
-        let (place, more) = self.conversations.observe(&body, &outline, self.allow_prefix_change);
+        checks::check_members(&body, wire.members(), &self.allow_members, &mut found);
+        wire.check(model, &body, &mut found);
+        let (place, more) =
+            self.conversations.observe(&outline, self.allow_prefix_change, |memory, found| {
+                wire.check_replay(memory, model, &body, found);
+            });
         for text in found.into_iter().chain(more) {
             self.violation(format!("request {request_index}: {text}"));
         }
@@ -209,7 +248,8 @@ impl Stage {
     /// Which reply it is: `Some(None)` is `otherwise`.
     fn choose(
         &mut self,
-        request: &MessagesRequest<'_>,
+        wire: &dyn Wire,
+        request: &(dyn Asked + Send + '_),
         request_index: u64,
     ) -> Option<Option<usize>> {
         let is_open =
@@ -224,7 +264,7 @@ impl Stage {
                     .reply
                     .when
                     .as_ref()
-                    .is_none_or(|when| request.matches(when, request_index))
+                    .is_none_or(|when| request.matches(when, request_index, wire.name()))
         });
         match chosen {
             Some((index, playable)) => {
@@ -236,21 +276,26 @@ impl Stage {
     }
 
     /// An error that no script asked for.
-    pub(super) fn refusal(&mut self, status: u16, message: &str) -> Answer {
+    pub(super) fn refusal(&mut self, wire: &dyn Wire, status: u16, message: &str) -> Answer {
         let request_id = self.mint("req");
-        let content =
-            Content::Json(wire::error_body(wire::error_class(status).0, message, &request_id));
-        Answer { delay: Duration::ZERO, status, headers: BTreeMap::new(), request_id, content }
+        let content = Content::Json(wire.error(&Failure::of(status, message, &request_id)));
+        Answer {
+            delay: Duration::ZERO,
+            status,
+            headers: BTreeMap::new(),
+            request_id: (wire.request_header(), request_id),
+            content,
+        }
     }
 
     /// An answer that is not a model's.
-    pub(super) fn plain(&mut self, body: Value) -> Answer {
+    pub(super) fn plain(&mut self, wire: &dyn Wire, body: Value) -> Answer {
         let request_id = self.mint("req");
         Answer {
             delay: self.delay,
             status: 200,
             headers: BTreeMap::new(),
-            request_id,
+            request_id: (wire.request_header(), request_id),
             content: Content::Json(body),
         }
     }
@@ -267,6 +312,7 @@ fn id(prefix: &str, number: u64) -> String {
 }
 
 fn answer(
+    wire: &'static dyn Wire,
     playable: &Playable,
     cues: &Cues<'_>,
     stream: bool,
@@ -276,22 +322,29 @@ fn answer(
     let reply = &playable.reply;
     let mut delay = reply.delay_ms.map_or(delay, Duration::from_millis);
     let mut status = reply.status;
-    let error = |class: &str, message: &str| wire::error_body(class, message, &request_id);
+    let failure = Failure {
+        status,
+        class: None,
+        message: reply.message.as_deref(),
+        request_id: &request_id,
+        retry_after: reply.headers.get("retry-after").map(String::as_str),
+        details: Some(&reply.error),
+    };
     let content = if status != 200 {
-        let (class, usual) = wire::error_class(status);
-        Content::Json(error(class, reply.message.as_deref().unwrap_or(usual)))
+        Content::Json(wire.error(&failure))
     } else if stream {
-        Content::Frames(playable.frames(cues), EVENTS)
+        Content::Frames(cut_after(wire.frames(playable, cues), reply.cut_after_bytes), EVENTS)
     } else {
         delay += playable.pauses();
         match playable.ending() {
             Some(Step::Stall) => Content::Never,
             Some(Step::Cut) => Content::Frames(vec![Frame::Cut], JSON),
             Some(Step::Error { kind, message }) => {
-                status = wire::error_status(kind);
-                Content::Json(error(kind, message))
+                status = wire.status_of(kind);
+                let (class, message) = (Some(kind.as_str()), Some(message.as_str()));
+                Content::Json(wire.error(&Failure { status, class, message, ..failure }))
             }
-            _ => Content::Json(playable.message(cues)),
+            _ => Content::Json(wire.whole(playable, cues)),
         }
     };
     let content = match content {
@@ -301,10 +354,11 @@ fn answer(
         }
         other => other,
     };
+    let request_id = (wire.request_header(), request_id);
     Answer { delay, status, headers: reply.headers.clone(), request_id, content }
 }
 
-/// The answer of `POST /v1/messages/count_tokens`.
-pub(super) fn counted(body: &[u8]) -> Value {
-    json!({"input_tokens": InputUsage::uncached(body.len()).uncached})
+/// What a body is counted as where nobody plays a reply.
+pub(super) fn tokens(body: &[u8]) -> u64 {
+    InputUsage::uncached(body.len()).uncached
 }

@@ -48,6 +48,32 @@ impl Client {
         (seen, broken)
     }
 
+    /// To any wire, with the key that each of them wants.
+    pub(crate) async fn post_to(&self, path: &str, body: &Value) -> reqwest::Response {
+        let request = self.http.post(format!("{}{path}", self.url)).bearer_auth("k");
+        request.header("x-goog-api-key", "k").body(body.to_string()).send().await.unwrap()
+    }
+
+    /// What a stream of any wire says, without comments and its end.
+    pub(crate) async fn stream_of(&self, path: &str, body: &Value) -> Vec<Value> {
+        let text = self.post_to(path, body).await.text().await.unwrap();
+        let lines = text.lines().filter_map(|line| line.strip_prefix("data: "));
+        lines
+            .filter(|data| *data != "[DONE]")
+            .map(|data| serde_json::from_str(data).unwrap())
+            .collect()
+    }
+
+    pub(crate) async fn answer_of(&self, path: &str, body: &Value) -> Value {
+        serde_json::from_str(&self.post_to(path, body).await.text().await.unwrap()).unwrap()
+    }
+
+    pub(crate) async fn get(&self, path: &str, header: (&str, &str)) -> Value {
+        let request = self.http.get(format!("{}{path}", self.url)).header(header.0, header.1);
+        let response = request.header("x-api-key", "k").send().await.unwrap();
+        serde_json::from_str(&response.text().await.unwrap()).unwrap()
+    }
+
     pub(crate) async fn steer(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
         let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
         let request =

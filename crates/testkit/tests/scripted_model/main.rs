@@ -4,6 +4,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where it fails")]
 
+mod chat;
 mod checking;
 mod client;
+mod gemini;
 mod playing;
+mod responses;
+mod wires;

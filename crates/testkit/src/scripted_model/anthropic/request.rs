@@ -1,6 +1,6 @@
-//! A request's body, read no further than matching a script needs: contents stay raw until somebody asks.
+//! A request's body of this wire, read no further than matching a script needs: contents stay raw until somebody asks.
 //!
-//! Never checks anything; that is `checks` and `conversations`.
+//! Never checks anything; that is `checks` and `replay`.
 
 use std::borrow::Cow;
 
@@ -8,14 +8,14 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::script::When;
+use crate::scripted_model::wire::{Asked, Wishes};
 
 #[derive(Deserialize)]
 pub(super) struct MessagesRequest<'a> {
     #[serde(borrow)]
-    pub(super) model: Cow<'a, str>,
+    model: Cow<'a, str>,
     #[serde(default)]
-    pub(super) stream: bool,
+    stream: bool,
     #[serde(borrow, default)]
     system: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -37,36 +37,31 @@ impl Message<'_> {
 }
 
 impl MessagesRequest<'_> {
-    /// The text of the last user message that has one; tool results are not the user's words.
-    pub(super) fn last_user_text(&self) -> String {
+    fn last_user(&self) -> Vec<Value> {
+        let last = self.messages.iter().rev().find(|message| message.role == "user");
+        last.map(Message::blocks).unwrap_or_default()
+    }
+}
+
+impl Asked for MessagesRequest<'_> {
+    fn model(&self) -> &str {
+        &self.model
+    }
+
+    fn stream(&self) -> bool {
+        self.stream
+    }
+
+    fn length(&self) -> usize {
+        self.messages.len()
+    }
+
+    fn last_user_text(&self) -> String {
         let users = self.messages.iter().rev().filter(|message| message.role == "user");
         users
             .map(|message| texts(&message.blocks()))
             .find(|text| !text.is_empty())
             .unwrap_or_default()
-    }
-
-    pub(super) fn matches(&self, when: &When, request_index: u64) -> bool {
-        when.request_index.is_none_or(|index| index == request_index)
-            && when.model.as_ref().is_none_or(|model| *model == self.model)
-            && when.last_user_contains.as_ref().is_none_or(|text| self.last_user_contains(text))
-            && when.system_contains.as_ref().is_none_or(|text| self.system_contains(text))
-            && when.has_tool_result_for.as_ref().is_none_or(|tool| self.has_tool_result_for(tool))
-    }
-
-    /// What to tell about a request that no reply is scripted for.
-    pub(super) fn summary(&self, request_index: u64) -> String {
-        let text: String = self.last_user_text().chars().take(120).collect();
-        let count = self.messages.len();
-        format!(
-            "request {request_index} ({count} messages, model {:?}, last user text {text:?})",
-            self.model
-        )
-    }
-
-    fn last_user(&self) -> Vec<Value> {
-        let last = self.messages.iter().rev().find(|message| message.role == "user");
-        last.map(Message::blocks).unwrap_or_default()
     }
 
     fn last_user_contains(&self, wanted: &str) -> bool {
@@ -95,6 +90,10 @@ impl MessagesRequest<'_> {
         };
         let assistants = self.messages.iter().rev().filter(|message| message.role == "assistant");
         assistants.into_iter().any(|message| message.blocks().iter().any(answered))
+    }
+
+    fn wishes(&self) -> Wishes {
+        Wishes::default()
     }
 }
 
