@@ -62,7 +62,56 @@ class KilledSandbox(_models.BaseModel):
     was_live: bool
 
 
+class ApiKey(_models.BaseModel):
+    """A key, without its secret."""
+
+    type: Literal["api_key"]
+    id: str
+    name: str
+    workspace_id: str
+    scopes: list[str]
+    admin: bool
+    hint: str | None
+    created_at: datetime.datetime
+    expires_at: datetime.datetime | None
+    revoked_at: datetime.datetime | None
+
+
+class NewApiKey(ApiKey):
+    """A key that was made just now: the one answer with its secret."""
+
+    secret: str
+
+
+class ApiKeys(_models.BaseModel):
+    """A page of keys."""
+
+    data: list[ApiKey]
+    next_page: str | None
+
+
+class Workspace(_models.BaseModel):
+    """A workspace."""
+
+    type: Literal["workspace"]
+    id: str
+    name: str
+    created_at: datetime.datetime
+
+
+class Workspaces(_models.BaseModel):
+    """A page of workspaces."""
+
+    data: list[Workspace]
+    next_page: str | None
+
+
 OWN_ROUTES: list[tuple[str, str, Any]] = [
     ("GET", "/posthouse/v1/sandboxes", Sandboxes),
     ("POST", r"/posthouse/v1/sandboxes/[^/]+/kill", KilledSandbox),
+    ("GET", "/posthouse/v1/keys", ApiKeys),
+    ("POST", "/posthouse/v1/keys", NewApiKey),
+    ("POST", r"/posthouse/v1/keys/[^/]+/revoke", ApiKey),
+    ("GET", "/posthouse/v1/workspaces", Workspaces),
+    ("POST", "/posthouse/v1/workspaces", Workspace),
 ]

@@ -1,7 +1,8 @@
 //! The public API: what all handlers share, and the one list of all routes.
 //!
 //! Every route is closed: a key is asked for before a handler runs, by the one layer in
-//! [`auth`]. A path that does not exist says so even without a key.
+//! [`auth`], and whether it opens what the [`Route`] needs. A path that does not exist says so
+//! even without a key.
 
 pub mod agents;
 pub mod auth;
@@ -9,12 +10,14 @@ pub mod call;
 pub mod environments;
 pub mod events;
 pub mod files;
+pub mod keys;
 pub mod resources;
 pub mod respond;
 pub mod sandboxes;
 pub mod sessions;
 pub mod stream;
 pub mod threads;
+pub mod workspaces;
 pub mod written;
 
 use std::sync::Arc;
@@ -110,7 +113,7 @@ impl Route {
 /// Every route there is, and what it needs. A test asks each of them without a key.
 #[must_use]
 pub fn routes() -> Vec<Route> {
-    use Resource::{Agents, Environments, Events, Files, Sandboxes, Sessions};
+    use Resource::{Agents, Environments, Events, Files, Keys, Sandboxes, Sessions, Workspaces};
     use Verb::{Archive, Create, Update};
     const AGENT: &str = "/v1/agents/{agent}";
     const ENVIRONMENT: &str = "/v1/environments/{environment}";
@@ -172,6 +175,11 @@ pub fn routes() -> Vec<Route> {
         Route::get("/v1/sessions/{session}/threads/{thread}/stream", Events, stream::thread),
         Route::get("/posthouse/v1/sandboxes", Sandboxes, sandboxes::list),
         Route::post("/posthouse/v1/sandboxes/{session}/kill", Sandboxes, Archive, sandboxes::kill),
+        Route::get("/posthouse/v1/keys", Keys, keys::list),
+        Route::post("/posthouse/v1/keys", Keys, Create, keys::create),
+        Route::post("/posthouse/v1/keys/{key}/revoke", Keys, Archive, keys::revoke),
+        Route::get("/posthouse/v1/workspaces", Workspaces, workspaces::list),
+        Route::post("/posthouse/v1/workspaces", Workspaces, Create, workspaces::create),
     ]
 }
 
@@ -179,7 +187,9 @@ pub fn routes() -> Vec<Route> {
 pub fn router(app: Shared) -> Router {
     routes()
         .into_iter()
-        .fold(Router::new(), |router, route| router.route(route.path, route.handler))
+        .fold(Router::new(), |router, Route { path, need, handler, .. }| {
+            router.route(path, handler.route_layer(from_fn_with_state(need, auth::permit)))
+        })
         .method_not_allowed_fallback(respond::wrong_method)
         .route_layer(from_fn_with_state(Arc::clone(&app), auth::authenticate))
         .fallback(respond::no_route)

@@ -4,6 +4,7 @@
 //! what was typed can't be done.
 
 mod doctor;
+mod keys;
 mod place;
 mod plain;
 mod run;
@@ -11,6 +12,7 @@ mod sandboxes;
 mod screen;
 mod sessions;
 mod show;
+mod workspaces;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -76,6 +78,10 @@ enum Command {
     Sessions(sessions::SessionsArguments),
     /// Look at the sandboxes of a running server, and end them.
     Sandboxes(sandboxes::SandboxesArguments),
+    /// Make, show and revoke API keys of a running server.
+    Keys(keys::KeysArguments),
+    /// Make and show workspaces of a running server.
+    Workspaces(workspaces::WorkspacesArguments),
     /// Say what this host allows and what is missing.
     Doctor(doctor::DoctorArguments),
 }
@@ -119,6 +125,8 @@ pub fn run() -> ExitCode {
             Command::Run(arguments) => run::run(arguments).await,
             Command::Sessions(arguments) => sessions::run(arguments).await.map(done),
             Command::Sandboxes(arguments) => sandboxes::run(arguments).await.map(done),
+            Command::Keys(arguments) => keys::run(arguments).await.map(done),
+            Command::Workspaces(arguments) => workspaces::run(arguments).await.map(done),
             Command::Doctor(arguments) => doctor::run(arguments).await,
         }
     });

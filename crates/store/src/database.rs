@@ -23,6 +23,7 @@ use crate::{Error, Faults};
 const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/0001_spine.sql"),
     include_str!("../../../migrations/0002_files.sql"),
+    include_str!("../../../migrations/0003_keys.sql"),
     include_str!("../../../migrations/0004_lists.sql"),
 ];
 

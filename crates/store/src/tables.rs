@@ -1,4 +1,4 @@
-//! Plain rows beside the log: agents, environments, API keys, files and what is mounted.
+//! Plain rows beside the log: agents, environments, API keys, workspaces, files and what is mounted.
 
 pub mod agents;
 pub mod environments;
@@ -6,6 +6,7 @@ pub mod files;
 pub mod keys;
 pub mod outputs;
 pub mod resources;
+pub mod workspaces;
 
 /// What the functions in here work on; [`crate::Database`] hands it out.
 pub use rusqlite::Connection;

@@ -20,7 +20,10 @@ use posthouse_store::{
 };
 
 use super::{Answer, Refusal, Shared, respond::RequestId};
-use crate::keys::{self, Principal};
+use crate::{
+    keys::{self, Principal},
+    scope::Need,
+};
 
 /// The longest body that is read, in bytes.
 pub const LONGEST_BODY: usize = 32 * 1024 * 1024;
@@ -113,6 +116,14 @@ impl Call {
         self.parts.headers.get(name)?.to_str().ok()
     }
 
+    /// Asks for what a request needs beyond its route's own need.
+    ///
+    /// # Errors
+    /// 403 that names the scope.
+    pub fn require(&self, need: Need) -> Result<(), ApiError> {
+        if self.principal.scopes.open(need) { Ok(()) } else { Err(need.refusal()) }
+    }
+
     /// A new id of this moment.
     ///
     /// # Errors
@@ -126,6 +137,8 @@ impl Call {
     /// # Errors
     /// 400 when `Idempotency-Key` is empty or longer than 255 letters.
     pub fn post(&self) -> Result<Post, ApiError> {
+        // One key may work in several workspaces, and no answer of one is for another.
+        let caller = format!("{} {}", self.principal.key_id, self.principal.workspace);
         let idempotency_key = match self.parts.headers.get("idempotency-key") {
             None => None,
             Some(value) => {
@@ -133,12 +146,12 @@ impl Call {
                 let key = key.ok_or_else(|| {
                     ApiError::invalid("Idempotency-Key: is no key; send 1 to 255 ASCII letters")
                 })?;
-                Some(answers::scoped_key(&self.principal.key_id, key))
+                Some(answers::scoped_key(&caller, key))
             }
         };
         let path = self.parts.uri.path();
         Ok(Post {
-            fingerprint: answers::fingerprint(&self.principal.key_id, path, &self.body),
+            fingerprint: answers::fingerprint(&caller, path, &self.body),
             idempotency_key,
             retry: self
                 .header("x-stainless-retry-count")

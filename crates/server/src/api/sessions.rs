@@ -27,6 +27,7 @@ use posthouse_store::{
 use serde_json::{Value, json, value::RawValue};
 
 use super::{Answer, Call, Refusal, files, resources};
+use crate::scope::{Need, Resource, Verb};
 
 const LIST: &str = "sessions";
 const TITLE: std::ops::RangeInclusive<usize> = 0..=500;
@@ -38,7 +39,8 @@ pub(super) const REPLAY_WINDOW: i64 = 60 * 1_000_000;
 /// `POST /v1/sessions`.
 ///
 /// # Errors
-/// 400 that names the field, 404 that names the agent or environment.
+/// 400 that names the field, 404 that names the agent or environment, 403 when the key may send
+/// no events and some are sent.
 pub async fn create(call: Call) -> Result<Answer, Refusal> {
     call.no_query()?;
     let mut fields = call.fields()?;
@@ -50,6 +52,9 @@ pub async fn create(call: Call) -> Result<Answer, Refusal> {
         Given::Value(events) => ClientEvent::parse_list(events, "initial_events")?,
         Given::Absent | Given::Null => Vec::new(),
     };
+    if !events.is_empty() {
+        call.require(Need { resource: Resource::Events, verb: Verb::Create })?;
+    }
     let no_message = |event: &ClientEvent| !matches!(event, ClientEvent::Message { .. });
     if let Some(index) = events.iter().position(no_message) {
         return Err(wrong(

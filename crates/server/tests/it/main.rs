@@ -15,6 +15,8 @@ mod demo;
 mod environments;
 mod errors;
 mod files;
+mod isolation;
+mod keys;
 mod resources;
 mod retries;
 mod run_command;

@@ -1,0 +1,178 @@
+//! `/posthouse/v1/keys`: makes, shows and revokes API keys.
+//!
+//! A secret is in the answer that makes the key and nowhere else: that answer is not kept for a
+//! retry. Nobody makes a key that opens more than his own.
+
+use std::sync::Arc;
+
+use posthouse_protocol::{
+    ApiError, ErrorKind, Fields, Given, Micros,
+    fields::wrong,
+    id::IdKind,
+    page::{Cursor, Order, Page, Position},
+};
+use posthouse_store::tables::{
+    keys::{self, KeyRow},
+    workspaces,
+};
+use serde_json::{Value, json};
+
+use super::{Answer, Call, Refusal};
+use crate::{
+    keys::NewKey,
+    scope::{MOST_SCOPES, Scopes},
+};
+
+const LIST: &str = "keys";
+
+/// `POST /posthouse/v1/keys`. The answer alone holds the `secret`, so that it is kept nowhere: a
+/// create that is sent again makes another key.
+///
+/// # Errors
+/// 400 that names the field; 403 when the key would open more than the caller's; 404 when an
+/// administrator names a workspace that is not there.
+pub async fn create(call: Call) -> Result<Answer, Refusal> {
+    call.no_query()?;
+    if call.header("idempotency-key").is_some() {
+        let what = "can't be honoured, because the answer holds a secret and is kept nowhere";
+        return Err(wrong("Idempotency-Key", what, "leave it out").into());
+    }
+    let new = parse(&call, call.fields()?)?;
+    let (secret, row) = new.generate(call.at)?;
+    let mut shown = show(&row);
+    shown["secret"] = secret.into();
+    let app = Arc::clone(&call.app);
+    let write = move |connection: &_| {
+        keys::insert(connection, &row)?;
+        Ok::<_, Refusal>(row)
+    };
+    // The key opens something once it is durable, also when nobody waits for the answer.
+    call.app.database.write_then(write, move |row| app.keys.add(row)).await?;
+    Ok(Answer::new(shown.to_string()))
+}
+
+/// `POST /posthouse/v1/keys/{key}/revoke`: from its answer on the key is unknown, and what it had
+/// open has ended. A second time changes nothing.
+///
+/// # Errors
+/// 404; 403 when an administrator's key is revoked by somebody else.
+pub async fn revoke(call: Call) -> Result<Answer, Refusal> {
+    call.no_query()?;
+    let id = call.id(0, IdKind::Key)?.to_owned();
+    call.fields()?.finish()?;
+    let (at, admin) = (call.at.0, call.principal.admin);
+    let workspace = whose(&call);
+    let app = Arc::clone(&call.app);
+    let write = move |connection: &_| {
+        let missing = || ApiError::not_found("Key not found.");
+        let row = keys::find(connection, workspace.as_deref(), &id)?.ok_or_else(missing)?;
+        if row.admin && !admin {
+            let message = "This key is an administrator's; only an administrator may revoke it.";
+            return Err(Refusal::from(ApiError::new(ErrorKind::Permission, message)));
+        }
+        keys::revoke(connection, &id, at)?;
+        Ok(KeyRow { revoked_at: row.revoked_at.or(Some(at)), ..row })
+    };
+    let row = call.app.database.write_then(write, move |row| app.keys.remove(&row.id)).await?;
+    Ok(Answer::new(show(&row).to_string()))
+}
+
+/// `GET /posthouse/v1/keys`: those of the caller's workspace, the newest first, revoked and
+/// expired ones as well. An administrator who names no workspace sees those of all. The keys
+/// that live in memory alone are not among them.
+///
+/// # Errors
+/// 400 about the query.
+pub async fn list(call: Call) -> Result<Answer, Refusal> {
+    let mut query = call.query()?;
+    let limit = query.limit(100, 1000)?;
+    let cursor = query.page(LIST, Order::Desc)?;
+    query.finish()?;
+    let workspace = whose(&call);
+    let look = move |connection: &_| {
+        let after = cursor.as_ref().map(|at| (at.position.number, at.position.id.as_str()));
+        keys::list(connection, workspace.as_deref(), after, limit + 1)
+    };
+    let rows = call.app.database.read_many(look).await?;
+    let cursor = |row: &KeyRow| {
+        let position = Position { number: row.created_at, id: row.id.clone() };
+        Cursor::after(LIST, Order::Desc, position)
+    };
+    Ok(Answer::new(Page::cut(rows, limit, cursor, |row| show(&row).to_string()).to_json()))
+}
+
+/// The workspace whose keys the caller sees; none for all.
+fn whose(call: &Call) -> Option<String> {
+    (!call.principal.everywhere).then(|| call.principal.workspace.to_string())
+}
+
+fn parse(call: &Call, mut fields: Fields) -> Result<NewKey, Refusal> {
+    let name = fields.required_text("name", 1..=256)?;
+    let scopes = match fields.list("scopes", 1..=MOST_SCOPES)? {
+        Given::Value(values) => Scopes::parse(values)?,
+        Given::Absent | Given::Null => {
+            let right = "send what the key may do, such as [\"sessions:*\", \"agents:read\"]";
+            return Err(fields.wrong("scopes", "is missing", right).into());
+        }
+    };
+    let admin = fields.flag("admin")?.value().unwrap_or(false);
+    let workspace = fields.text("workspace_id", 1..=128)?.value();
+    let expires_at = match fields.text("expires_at", 1..=64)?.value() {
+        Some(text) => Some(expiry(&text, call.at)?),
+        None => None,
+    };
+    fields.finish()?;
+    let own = &call.principal;
+    let refuse = |message: String| Err(ApiError::new(ErrorKind::Permission, message).into());
+    if admin && !own.admin {
+        return refuse("admin: your key is no administrator's; leave it out".into());
+    }
+    if let Some(index) = own.scopes.exceeded_by(&scopes) {
+        return refuse(format!(
+            "scopes[{index}]: opens more than your key does; your key has {}",
+            own.scopes.texts().join(", ")
+        ));
+    }
+    let workspace = workspace.unwrap_or_else(|| own.workspace.to_string());
+    if *workspace != *own.workspace {
+        if !own.everywhere {
+            let workspace = &own.workspace;
+            return refuse(format!(
+                "workspace_id: is not your key's workspace; leave it out or send {workspace}"
+            ));
+        }
+        let there =
+            call.app.database.read(|connection| workspaces::find(connection, &workspace))?;
+        if there.is_none() {
+            let message = format!("workspace_id: {workspace} not found");
+            return Err(ApiError::not_found(message).into());
+        }
+    }
+    Ok(NewKey { name, workspace, admin, scopes, expires_at })
+}
+
+fn expiry(text: &str, now: Micros) -> Result<Micros, ApiError> {
+    let at = Micros::parse(text)
+        .ok_or_else(|| wrong("expires_at", &format!("is {text:?}"), "send an RFC 3339 time"))?;
+    if at <= now {
+        return Err(wrong("expires_at", "has passed", "send a time in the future"));
+    }
+    Ok(at)
+}
+
+/// A key as the wire shows it.
+fn show(row: &KeyRow) -> Value {
+    let time = |at: i64| Micros(at).to_rfc3339();
+    json!({
+        "type": "api_key",
+        "id": row.id,
+        "name": row.name,
+        "workspace_id": row.workspace,
+        "scopes": Scopes::stored(&row.scopes).texts(),
+        "admin": row.admin,
+        "hint": row.hint,
+        "created_at": time(row.created_at),
+        "expires_at": row.expires_at.map(time),
+        "revoked_at": row.revoked_at.map(time),
+    })
+}
