@@ -9,6 +9,7 @@ pub mod catalog;
 pub mod content;
 pub mod conversation;
 mod failure;
+mod gemini;
 #[cfg(test)]
 mod golden;
 pub mod portable;
