@@ -11,6 +11,7 @@ pub mod conversation;
 mod failure;
 #[cfg(test)]
 mod golden;
+mod openai_responses;
 pub mod portable;
 pub mod providers;
 pub mod remote;

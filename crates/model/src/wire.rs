@@ -80,7 +80,8 @@ impl WireKind {
     pub(crate) fn wire(self) -> &'static dyn Wire {
         match self {
             Self::Anthropic => &crate::anthropic::Messages,
-            Self::OpenaiResponses | Self::OpenaiChat | Self::Gemini => &crate::anthropic::Messages,
+            Self::OpenaiResponses => &crate::openai_responses::Responses,
+            Self::OpenaiChat | Self::Gemini => &crate::anthropic::Messages,
         }
     }
 }
