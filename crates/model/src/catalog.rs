@@ -158,7 +158,7 @@ impl Catalog {
     }
 
     /// What the table says of a model. A name with a date at its end
-    /// (`claude-haiku-4-5-20251001`) means the entry without it.
+    /// (`claude-haiku-4-5-20251001`, `gpt-5.5-2026-04-23`) means the entry without it.
     #[must_use]
     pub fn spec(&self, model: &str) -> Option<Arc<ModelSpec>> {
         let spec = self.models.get(model).or_else(|| self.models.get(undated(model)?));
@@ -171,10 +171,18 @@ impl Catalog {
     }
 }
 
-/// A model's name without the date (`-YYYYMMDD`) at its end.
+/// A model's name without the date (`-YYYYMMDD` or `-YYYY-MM-DD`) at its end.
 fn undated(model: &str) -> Option<&str> {
-    let (name, date) = model.rsplit_once('-')?;
-    (date.len() == 8 && date.bytes().all(|byte| byte.is_ascii_digit())).then_some(name)
+    let digits = |part: &str, count: usize| {
+        part.len() == count && part.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    let (name, last) = model.rsplit_once('-')?;
+    if digits(last, 8) {
+        return Some(name);
+    }
+    let (name, month) = name.rsplit_once('-')?;
+    let (name, year) = name.rsplit_once('-')?;
+    (digits(year, 4) && digits(month, 2) && digits(last, 2)).then_some(name)
 }
 
 impl ModelSpec {
@@ -193,7 +201,7 @@ impl ModelSpec {
             efforts: vec![Effort::Low, Effort::Medium, Effort::High, Effort::Xhigh, Effort::Max],
             fast: wire.has_fast_mode(),
             inference_geo: wire.has_regions(),
-            mid_conversation_system: false,
+            mid_conversation_system: wire.takes_privileged_messages(),
             images: true,
             documents: true,
             prices: None,

@@ -12,6 +12,7 @@ mod failure;
 mod gemini;
 #[cfg(test)]
 mod golden;
+mod openai_responses;
 pub mod portable;
 pub mod providers;
 pub mod remote;

@@ -70,6 +70,12 @@ impl WireKind {
         matches!(self, Self::Anthropic)
     }
 
+    /// Whether every model behind the dialect takes privileged texts inside a conversation.
+    #[must_use]
+    pub const fn takes_privileged_messages(self) -> bool {
+        matches!(self, Self::OpenaiResponses)
+    }
+
     /// What any other wire may say of a block that came over this one; `None` when it says
     /// nothing there.
     #[must_use]
@@ -80,7 +86,8 @@ impl WireKind {
     pub(crate) fn wire(self) -> &'static dyn Wire {
         match self {
             Self::Anthropic => &crate::anthropic::Messages,
-            Self::OpenaiResponses | Self::OpenaiChat => &crate::anthropic::Messages,
+            Self::OpenaiResponses => &crate::openai_responses::Responses,
+            Self::OpenaiChat => &crate::anthropic::Messages,
             Self::Gemini => &crate::gemini::GenerateContent,
         }
     }

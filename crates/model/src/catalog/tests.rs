@@ -40,12 +40,28 @@ fn the_built_in_table_parses_and_knows_every_named_model() {
 }
 
 #[test]
+fn every_entry_agrees_with_itself() {
+    let catalog = Catalog::built_in();
+    for name in catalog.names() {
+        let spec = catalog.spec(name).unwrap();
+        assert!(spec.max_output.is_none_or(|most| most < spec.window), "{name}");
+        assert!(spec.efforts.is_sorted(), "{name}");
+        assert!(spec.default_effort.is_none_or(|effort| spec.efforts.contains(&effort)), "{name}");
+        assert!(spec.fast || spec.fast_percent.is_none(), "{name}");
+        assert!(spec.long_prompt.is_none_or(|long| long.over < spec.window), "{name}");
+        assert!(spec.long_prompt.is_none() || spec.prices.is_some(), "{name}");
+    }
+}
+
+#[test]
 fn a_dated_name_means_its_base_entry() {
     let catalog = Catalog::built_in();
     let dated = catalog.spec("claude-haiku-4-5-20251001").unwrap();
     assert_eq!(dated, catalog.spec("claude-haiku-4-5").unwrap());
     assert_eq!((dated.window, dated.max_output), (200_000, Some(64_000)));
     assert_eq!(dated.thinking, Thinking::Budget);
+    assert_eq!(catalog.spec("gpt-5.5-2026-04-23").unwrap(), catalog.spec("gpt-5.5").unwrap());
+    assert!(catalog.spec("gpt-5.5-2026-4-23").is_none());
     assert!(catalog.spec("claude-haiku-4-5-2025100").is_none());
     assert!(catalog.spec("claude-haiku-4-5-latest").is_none());
 }
