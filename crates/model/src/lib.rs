@@ -11,6 +11,7 @@ pub mod conversation;
 mod failure;
 #[cfg(test)]
 mod golden;
+pub mod openai_chat;
 pub mod portable;
 pub mod providers;
 pub mod remote;
