@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Set this variable to write the expectations anew, then read the difference.
-const BLESS: &str = "POSTHOUSE_BLESS";
+pub(crate) const BLESS: &str = "POSTHOUSE_BLESS";
 
 /// The golden streams of one wire.
 pub(crate) struct Golden {

@@ -130,7 +130,7 @@ fn call_id(wire: WireKind, block: &RawValue) -> Option<String> {
 
 impl CallIds {
     /// The id itself where the wire can carry it and nobody has it, else one made from it.
-    fn fit(self, id: &str, taken: &HashSet<String>) -> String {
+    pub(crate) fn fit(self, id: &str, taken: &HashSet<String>) -> String {
         if self.carries(id) && !taken.contains(id) {
             return id.to_owned();
         }

@@ -96,6 +96,9 @@ pub struct Settings {
     pub wire: WireKind,
     /// The address up to what the wire adds, as the wire's own SDK takes it.
     pub base_url: String,
+    /// The kind of server that answers there, one of [`WireKind::servers`]; `None` leaves it to
+    /// the address.
+    pub server: Option<String>,
     /// What opens the door; a provider on this machine often has none.
     pub credential: Option<Credential>,
     /// How long the provider may stay silent before the call counts as failed.
@@ -110,6 +113,7 @@ impl Settings {
             name: name.to_owned(),
             wire,
             base_url: wire.default_base_url().to_owned(),
+            server: None,
             credential,
             silence: DEFAULT_SILENCE,
         }
@@ -123,6 +127,16 @@ pub enum SetupError {
     /// beside the key.
     #[error("the base URL of provider {0:?} is not an http or https URL without a user")]
     BaseUrl(String),
+    /// The wire knows no such kind of server.
+    #[error("provider {provider:?} has the server {server:?}; its kind knows {known}")]
+    Server {
+        /// The provider's name.
+        provider: String,
+        /// What was asked for.
+        server: String,
+        /// What can be asked for.
+        known: String,
+    },
     /// The key has characters that no header can carry.
     #[error("the key of provider {0:?} has characters that a header can't carry")]
     Credential(String),
@@ -135,6 +149,7 @@ pub enum SetupError {
 pub struct Remote {
     name: String,
     kind: WireKind,
+    wire: &'static dyn Wire,
     client: Client,
     base_url: String,
     headers: HeaderMap,
@@ -157,9 +172,10 @@ impl Remote {
     /// Sets up a provider. Opens no connection.
     ///
     /// # Errors
-    /// When the address is no URL, the key fits no header, or the system gives no TLS roots.
+    /// When the address is no URL, the wire knows no such server, the key fits no header, or the
+    /// system gives no TLS roots.
     pub fn new(settings: Settings) -> Result<Self, SetupError> {
-        let Settings { name, wire: kind, base_url, credential, silence } = settings;
+        let Settings { name, wire: kind, base_url, server, credential, silence } = settings;
         let base_url = base_url.trim_end_matches('/').to_owned();
         let url = Url::parse(&base_url)
             .ok()
@@ -167,7 +183,10 @@ impl Remote {
             .filter(|url| url.username().is_empty() && url.password().is_none())
             .filter(|url| url.query().is_none() && url.fragment().is_none())
             .ok_or_else(|| SetupError::BaseUrl(name.clone()))?;
-        let headers = headers(kind.wire(), credential.as_ref())
+        let wire = kind
+            .wire_at(&url, server.as_deref())
+            .ok_or_else(|| unknown_server(&name, kind, server.unwrap_or_default()))?;
+        let headers = headers(wire, credential.as_ref())
             .ok_or_else(|| SetupError::Credential(name.clone()))?;
         let local = is_loopback(&url);
         let mut client = Client::builder()
@@ -185,7 +204,7 @@ impl Remote {
         }
         let client = client.build().map_err(SetupError::Client)?;
         let credential = credential.map(Arc::new);
-        Ok(Self { name, kind, client, base_url, headers, credential, silence, local })
+        Ok(Self { name, kind, wire, client, base_url, headers, credential, silence, local })
     }
 
     /// Where a target is, and the headers for it.
@@ -220,15 +239,15 @@ impl Provider for Remote {
     }
 
     fn render(&self, request: &Request) -> Body {
-        self.kind.wire().render(&self.name, request)
+        self.wire.render(&self.name, request)
     }
 
     fn stream(&self, body: Body) -> ModelStream {
-        let (url, headers) = self.place(self.kind.wire().target(&body));
+        let (url, headers) = self.place(self.wire.target(&body));
         let send = self.client.post(url).headers(headers).body(body.bytes).send();
         let call = Call {
             phase: Phase::Sending(Box::pin(send)),
-            wire: self.kind.wire(),
+            wire: self.wire,
             silence: self.silence,
             credential: self.credential.clone(),
             renamed: body.renamed,
@@ -251,7 +270,7 @@ impl Provider for Remote {
 
 impl Remote {
     async fn list_all(&self) -> Result<Vec<ListedModel>, Failure> {
-        let wire = self.kind.wire();
+        let wire = self.wire;
         let mut target = wire.listing();
         let mut models = Vec::new();
         let mut left = LONGEST_LIST;
@@ -289,6 +308,12 @@ impl Remote {
             _ => transient(String::new()),
         }
     }
+}
+
+fn unknown_server(provider: &str, kind: WireKind, server: String) -> SetupError {
+    let known: Vec<&str> = kind.servers().collect();
+    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+    SetupError::Server { provider: provider.to_owned(), server, known }
 }
 
 /// The headers that all calls share.

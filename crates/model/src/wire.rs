@@ -6,7 +6,7 @@ use std::{borrow::Cow, collections::VecDeque};
 
 use bytes::Bytes;
 use reqwest::{
-    StatusCode,
+    StatusCode, Url,
     header::{HeaderMap, HeaderName},
 };
 use serde::{Deserialize, Serialize};
@@ -87,9 +87,24 @@ impl WireKind {
         match self {
             Self::Anthropic => &crate::anthropic::Messages,
             Self::OpenaiResponses => &crate::openai_responses::Responses,
-            Self::OpenaiChat => &crate::anthropic::Messages,
+            Self::OpenaiChat => crate::openai_chat::unknown(),
             Self::Gemini => &crate::gemini::GenerateContent,
         }
+    }
+
+    /// The dialect as it is spoken at an address, or by the kind of server that was named. `None`
+    /// when it knows no such kind.
+    pub(crate) fn wire_at(self, url: &Url, server: Option<&str>) -> Option<&'static dyn Wire> {
+        match self {
+            Self::OpenaiChat => crate::openai_chat::server(url, server),
+            _ => server.is_none().then(|| self.wire()),
+        }
+    }
+
+    /// The kinds of servers that can be named for this dialect; none where all speak it alike.
+    pub fn servers(self) -> impl Iterator<Item = &'static str> {
+        let chat = (self == Self::OpenaiChat).then(crate::openai_chat::servers);
+        chat.into_iter().flatten()
     }
 }
 

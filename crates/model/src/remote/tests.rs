@@ -362,3 +362,29 @@ fn an_api_key_wins_over_a_token() {
     assert_eq!(choose(some(" "), some("t\n")), Some(Credential::Token("t".into())));
     assert_eq!(choose(None, None), None);
 }
+
+#[tokio::test]
+async fn a_wire_with_many_servers_is_spoken_as_its_address_or_its_name_says() {
+    const CHAT: Golden = Golden { wire: WireKind::OpenaiChat, names: &[] };
+    let mut acts = vec![write(STREAM)];
+    acts.push(Act::Chunk(CHAT.bytes("parallel_calls").to_vec()));
+    acts.push(end_of_chunks());
+    let server = serve(acts).await;
+    let settings = Settings {
+        base_url: format!("{}/v1/", server.url),
+        server: Some("azure".to_owned()),
+        ..Settings::new("mine", WireKind::OpenaiChat, Some(Credential::ApiKey(KEY.to_owned())))
+    };
+    let expected = CHAT.decode(vec![CHAT.bytes("parallel_calls")]).await;
+    assert_eq!(lines(&call(&Remote::new(settings.clone()).unwrap()).await), lines(&expected));
+    call(&Remote::new(Settings { server: None, ..settings }).unwrap()).await;
+    let seen = server.seen.lock().unwrap().clone();
+    for (seen, header, limit) in [
+        (&seen[0], "\r\napi-key: very-secret-key-4711\r\n", "max_completion_tokens"),
+        (&seen[1], "\r\nauthorization: bearer very-secret-key-4711\r\n", "max_tokens"),
+    ] {
+        let seen = seen.to_ascii_lowercase();
+        assert!(seen.starts_with("post /v1/chat/completions http/1.1\r\n"), "{seen}");
+        assert!(seen.contains(header) && seen.contains(limit), "{seen}");
+    }
+}

@@ -201,7 +201,8 @@ fn the_operators_texts_stand_where_the_model_takes_them() {
         body["input"][1],
         json!({"type": "message", "role": "developer", "content": [{"type": "input_text", "text": "Now."}]})
     );
-    asked.spec = Arc::new(ModelSpec::unknown(WireKind::OpenaiResponses));
+    let unknown = ModelSpec::unknown(WireKind::OpenaiResponses);
+    asked.spec = Arc::new(ModelSpec { mid_conversation_system: false, ..unknown });
     let body = json_of(&asked);
     assert_eq!(body["instructions"], "Always.\n\nNow.");
     assert_eq!(body["input"].as_array().unwrap().len(), 1);
