@@ -12,6 +12,7 @@ mod failure;
 mod gemini;
 #[cfg(test)]
 mod golden;
+mod members;
 pub mod openai_chat;
 mod openai_responses;
 pub mod portable;

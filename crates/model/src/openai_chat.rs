@@ -9,7 +9,6 @@
 
 mod decoder;
 mod fragment;
-mod members;
 mod messages;
 mod refusal;
 mod replay;

@@ -5,50 +5,16 @@
 //! its own place. Numbers are never read as numbers, and a block of one part keeps its very
 //! bytes.
 
-use std::{borrow::Cow, fmt};
+use std::borrow::Cow;
 
-use serde::{
-    Deserialize, Deserializer,
-    de::{MapAccess, Visitor},
-};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::{
     Block, BlockKind, View,
+    members::Members,
     portable::{self, Portable},
 };
-
-/// The members of an object in their order, raw.
-pub(super) struct Members<'a>(Vec<(String, &'a RawValue)>);
-
-impl<'de> Deserialize<'de> for Members<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct InOrder;
-        impl<'de> Visitor<'de> for InOrder {
-            type Value = Members<'de>;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(Members(members))
-            }
-        }
-        deserializer.deserialize_map(InOrder)
-    }
-}
-
-impl<'a> Members<'a> {
-    fn get(&self, name: &str) -> Option<&'a RawValue> {
-        let member = self.0.iter().find(|(member, _)| member == name);
-        member.map(|(_, value)| *value).filter(|value| value.get() != "null")
-    }
-}
 
 /// `FunctionCall`.
 #[derive(Deserialize)]
@@ -91,9 +57,9 @@ impl<'a> Part<'a> {
     /// Reads a part; `None` if that is no object.
     pub(super) fn read(raw: &'a RawValue) -> Option<Self> {
         let members: Members<'a> = serde_json::from_str(raw.get()).ok()?;
-        let thought = members.get("thought").is_some_and(|thought| thought.get() == "true");
-        let call = || serde_json::from_str(members.get("functionCall")?.get()).ok();
-        let text = || members.get("text").filter(|text| text.get().starts_with('"'));
+        let thought = members.there("thought").is_some_and(|thought| thought.get() == "true");
+        let call = || serde_json::from_str(members.there("functionCall")?.get()).ok();
+        let text = || members.there("text").filter(|text| text.get().starts_with('"'));
         let meaning = if let Some(call) = call() {
             Meaning::Call(call)
         } else if let Some(text) = text() {
@@ -103,7 +69,7 @@ impl<'a> Part<'a> {
         } else {
             Meaning::Opaque
         };
-        let signed = members.get("thoughtSignature").is_some();
+        let signed = members.there("thoughtSignature").is_some();
         Some(Self { raw, members, meaning, signed })
     }
 

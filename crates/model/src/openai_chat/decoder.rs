@@ -14,10 +14,14 @@ use serde_json::value::RawValue;
 
 use super::{
     fragment::{Call, Class, Element, Fragment, plain},
-    members::{Members, elements, text},
     refusal,
 };
-use crate::{Event, Failure, FailureKind, Response, Stop, Usage, portable::CallIds, wire::Decode};
+use crate::{
+    Event, Failure, FailureKind, Response, Stop, Usage,
+    members::{Members, elements, text},
+    portable::CallIds,
+    wire::Decode,
+};
 
 /// The state of one response.
 #[derive(Debug)]

@@ -7,8 +7,11 @@ use std::collections::HashSet;
 
 use serde_json::value::RawValue;
 
-use super::members::{Members, elements, object, object_in, raw, string};
-use crate::{Block, BlockKind, View, portable::CallIds};
+use crate::{
+    Block, BlockKind, View,
+    members::{Members, elements, object, object_in, raw, string},
+    portable::CallIds,
+};
 
 /// A fragment being put together.
 #[derive(Debug)]

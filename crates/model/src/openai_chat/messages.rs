@@ -6,13 +6,11 @@
 
 use std::borrow::Cow;
 
-use super::{
-    members::{object, string},
-    servers::{Documents, Quirks},
-};
+use super::servers::{Documents, Quirks};
 use crate::{
     ModelSpec,
     content::{self, Piece, Source},
+    members::{object, string},
     portable::{self, ResultOf},
 };
 

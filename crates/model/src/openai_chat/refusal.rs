@@ -5,10 +5,10 @@ use std::{borrow::Cow, time::Duration};
 use reqwest::StatusCode;
 use serde_json::value::RawValue;
 
-use super::members::{Members, elements, text};
 use crate::{
     FailureKind,
     failure::{LONGEST_WAIT, is_too_long, of_status, sentence},
+    members::{Members, elements, text},
 };
 
 /// What is known of an error.

@@ -4,11 +4,11 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use super::{
+use super::servers::Quirks;
+use crate::{
     members::{Members, elements, object_in, string, text},
-    servers::Quirks,
+    portable::{self, Portable},
 };
-use crate::portable::{self, Portable};
 
 /// The longest name of a tool that the dialect takes.
 pub(super) const LONGEST_NAME: usize = 64;

@@ -13,13 +13,13 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use super::{
-    members::{object, string},
     messages::{self, Part},
     replay::{self, LONGEST_NAME},
     servers::{EffortMember, Quirks},
 };
 use crate::{
     Body, Request, WireKind, content,
+    members::{object, string},
     portable::{self, ResultOf, Step},
 };
 

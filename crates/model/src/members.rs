@@ -9,7 +9,7 @@ use serde::{
 use serde_json::value::RawValue;
 
 /// The members of an object in their order, borrowed from it.
-pub(super) struct Members<'a>(pub(super) Vec<(Cow<'a, str>, &'a RawValue)>);
+pub(crate) struct Members<'a>(pub(crate) Vec<(Cow<'a, str>, &'a RawValue)>);
 
 #[derive(Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
@@ -38,39 +38,44 @@ impl<'de> Deserialize<'de> for Members<'de> {
 
 impl<'a> Members<'a> {
     /// Reads an object.
-    pub(super) fn of(object: &'a RawValue) -> Option<Self> {
+    pub(crate) fn of(object: &'a RawValue) -> Option<Self> {
         serde_json::from_str(object.get()).ok()
     }
 
     /// A member's value.
-    pub(super) fn get(&self, name: &str) -> Option<&'a RawValue> {
+    pub(crate) fn get(&self, name: &str) -> Option<&'a RawValue> {
         self.0.iter().find(|(member, _)| member == name).map(|(_, value)| *value)
     }
 
+    /// A member's value, if it is not null.
+    pub(crate) fn there(&self, name: &str) -> Option<&'a RawValue> {
+        self.get(name).filter(|value| value.get() != "null")
+    }
+
     /// A member's value, if it is a string.
-    pub(super) fn text(&self, name: &str) -> Option<Cow<'a, str>> {
+    pub(crate) fn text(&self, name: &str) -> Option<Cow<'a, str>> {
         text(self.get(name)?)
     }
 }
 
 /// A string that was read as JSON.
-pub(super) fn text(value: &RawValue) -> Option<Cow<'_, str>> {
+pub(crate) fn text(value: &RawValue) -> Option<Cow<'_, str>> {
     serde_json::from_str::<Name<'_>>(value.get()).ok().map(|Name(text)| text)
 }
 
 /// The elements of an array; none of anything else.
-pub(super) fn elements(value: &RawValue) -> Vec<&RawValue> {
+pub(crate) fn elements(value: &RawValue) -> Vec<&RawValue> {
     serde_json::from_str(value.get()).unwrap_or_default()
 }
 
 /// Text as a JSON string.
-pub(super) fn string(text: &str) -> String {
+pub(crate) fn string(text: &str) -> String {
     // A string has no map keys, so this can't fail.
     serde_json::to_string(text).unwrap_or_else(|_| r#""""#.to_owned())
 }
 
 /// An object of members, raw.
-pub(super) fn object<'a>(members: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+pub(crate) fn object<'a>(members: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
     let mut json = String::from("{");
     for (name, value) in members {
         if json.len() > 1 {
@@ -85,7 +90,7 @@ pub(super) fn object<'a>(members: impl IntoIterator<Item = (&'a str, &'a str)>) 
 }
 
 /// Takes text that was put together as JSON.
-pub(super) fn raw(json: String) -> Box<RawValue> {
+pub(crate) fn raw(json: String) -> Box<RawValue> {
     let raw = RawValue::from_string(json);
     debug_assert!(raw.is_ok());
     // It is JSON; `null` stands in for the impossible.
@@ -93,7 +98,7 @@ pub(super) fn raw(json: String) -> Box<RawValue> {
 }
 
 /// Text as a JSON object, if it is one; the text itself, not another that means the same.
-pub(super) fn object_in(text: &str) -> Option<Box<RawValue>> {
+pub(crate) fn object_in(text: &str) -> Option<Box<RawValue>> {
     let raw = RawValue::from_string(text.trim().to_owned()).ok()?;
     raw.get().starts_with('{').then_some(raw)
 }
