@@ -55,13 +55,11 @@ impl WireKind {
         }
     }
 
-    /// Whether the dialect can ask for a faster, dearer mode.
+    /// Whether a faster, dearer mode may be asked of a model that nobody has described: whether a
+    /// provider that has none refuses it. The others do without it and say nothing.
     #[must_use]
     pub const fn has_fast_mode(self) -> bool {
-        match self {
-            Self::Anthropic | Self::OpenaiResponses | Self::OpenaiChat => true,
-            Self::Gemini => false,
-        }
+        matches!(self, Self::Anthropic)
     }
 
     /// Whether the dialect can say where inference is to happen.

@@ -71,7 +71,7 @@ fn an_unknown_model_gets_the_stated_defaults() {
     assert!(Catalog::built_in().spec("llama-9").is_none());
     let spec = ModelSpec::unknown(WireKind::OpenaiChat);
     assert_eq!((spec.window, spec.max_output), (200_000, None));
-    assert!(spec.fast && !spec.inference_geo);
+    assert!(!spec.fast && !spec.inference_geo);
     assert_eq!(spec.thinking, Thinking::None);
     assert_eq!(spec.cost_nanodollars(&Usage::default()), None);
 }
