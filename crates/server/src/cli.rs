@@ -23,7 +23,7 @@ use tokio::{
 use crate::{
     Error,
     config::{Config, Flags, OWN_PROGRAM},
-    demo,
+    demo, openapi,
     start::{self, GRACE},
 };
 
@@ -78,6 +78,8 @@ enum Command {
     Sandboxes(sandboxes::SandboxesArguments),
     /// Say what this host allows and what is missing.
     Doctor(doctor::DoctorArguments),
+    /// Print the description of the API (OpenAPI 3.1).
+    Openapi,
 }
 
 #[derive(Debug, Args)]
@@ -120,6 +122,10 @@ pub fn run() -> ExitCode {
             Command::Sessions(arguments) => sessions::run(arguments).await.map(done),
             Command::Sandboxes(arguments) => sandboxes::run(arguments).await.map(done),
             Command::Doctor(arguments) => doctor::run(arguments).await,
+            Command::Openapi => {
+                say_text(&openapi::render());
+                Ok(ExitCode::SUCCESS)
+            }
         }
     });
     // Whoever signals twice does not want to wait for anything.
