@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx2
 
+from described import DESCRIPTION
 from strict import (
     Content,
     Events,
@@ -120,6 +121,9 @@ class Watch:
             problems = check_error(exchange.status, exchange.body, exchange.response_headers)
         else:
             problems = [f"status {exchange.status}; every success is 200"]
+        name = DESCRIPTION.name_of(exchange.method, exchange.path)
+        if name is not None and not problems:
+            problems = DESCRIPTION.check_answer(name, exchange.status, exchange.body)
         self._recorder.blame(exchange, problems)
 
 

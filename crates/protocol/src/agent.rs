@@ -3,24 +3,24 @@
 //! Every field is always there on the wire, null where it is unset. What this version can't
 //! honour is refused by name. Nothing here reads a clock or a database.
 
+mod extension;
 mod model;
+mod reference;
 mod tools;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use extension::Extension;
 pub use model::{Effort, ModelConfig, ModelRules, Speed};
+pub use reference::Reference;
 pub use tools::{CustomTool, DefaultConfig, Policy, Tool, ToolConfig, ToolName, Tools, Toolset};
 
 use crate::{
     ApiError, Fields, Given, Micros, Timestamp,
-    metadata::{self, Metadata, Removal},
+    metadata::{self, Metadata},
+    schema::{Field, agents as schema, tools::TOOLS_FIELD},
 };
-
-const NAME: std::ops::RangeInclusive<usize> = 1..=256;
-const DESCRIPTION: std::ops::RangeInclusive<usize> = 0..=2048;
-const SYSTEM: std::ops::RangeInclusive<usize> = 0..=100_000;
-const LATER: &str = "leave it out";
 
 /// An agent, as the wire shows it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -59,22 +59,6 @@ pub struct Agent {
     pub updated_at: Timestamp,
     /// When the agent was archived.
     pub archived_at: Option<Timestamp>,
-}
-
-/// What an agent has beyond the original API: the object `posthouse`, left out when empty.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Extension {
-    /// The models that take over, in this order, when the agent's own can't answer.
-    #[serde(default)]
-    pub fallback: Vec<ModelConfig>,
-}
-
-impl Extension {
-    /// Whether there is nothing to show.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.fallback.is_empty()
-    }
 }
 
 /// As whom an agent runs.
@@ -146,18 +130,20 @@ pub fn parse_create(
     at: Micros,
     rules: &dyn ModelRules,
 ) -> Result<Agent, ApiError> {
-    let name = fields.required_text("name", NAME)?;
-    let model = fields.required("model", "send a model's name or an object with its id")?;
-    let description = clearable(fields.text("description", DESCRIPTION)?).flatten();
-    let system = clearable(fields.text("system", SYSTEM)?).flatten();
-    let tools = tools::take(&mut fields)?.value().unwrap_or_default();
-    unsupported(&mut fields)?;
-    let metadata = metadata::take(&mut fields)?;
-    let execution_identity = take_identity(&mut fields)?.unwrap_or_default();
-    // The model comes last: a body that is wrong anyway should send nobody to the providers'
+    let name = fields.required_text(&schema::NAME)?;
+    let model = fields.required(&schema::MODEL)?;
+    let description = clearable(fields.text(&schema::DESCRIPTION)?).flatten();
+    let system = clearable(fields.text(&schema::SYSTEM)?).flatten();
+    let tools = tools::take(&mut fields, &TOOLS_FIELD)?.value().unwrap_or_default();
+    refuse_later(&mut fields)?;
+    let metadata = metadata::take(&mut fields, &schema::METADATA)?;
+    let execution_identity = take_identity(&mut fields, &schema::IDENTITY)?.unwrap_or_default();
+    let fallback = extension::take(&mut fields)?;
+    // Models come last: a body that is wrong anyway should send nobody to the providers'
     // configuration.
-    fields.finish()?;
+    fields.finish(&schema::CREATE)?;
     let model = model::read(model, "model", None, rules)?;
+    let posthouse = fallback.apply(&Extension::default(), &model, rules)?;
     Ok(Agent {
         id,
         version: 1,
@@ -171,7 +157,7 @@ pub fn parse_create(
         multiagent: None,
         metadata,
         execution_identity,
-        posthouse: Extension::default(),
+        posthouse,
         created_at: at.into(),
         updated_at: at.into(),
         archived_at: None,
@@ -192,7 +178,7 @@ pub fn apply_update(
     if current.archived_at.is_some() {
         return Err(ApiError::invalid("Cannot modify archived agent"));
     }
-    if let Given::Value(version) = fields.integer("version", 1..=i64::MAX)?
+    if let Given::Value(version) = fields.integer(&schema::VERSION)?
         && version != current.version
     {
         return Err(ApiError::conflict(
@@ -200,70 +186,34 @@ pub fn apply_update(
         ));
     }
     let mut next = current.clone();
-    match fields.text("name", NAME)? {
-        Given::Value(name) => next.name = name,
-        Given::Null => {
-            return Err(fields.wrong("name", "is null", "send a text or leave it out"));
-        }
-        Given::Absent => {}
+    if let Given::Value(name) = fields.text(&schema::NEW_NAME)? {
+        next.name = name;
     }
-    let model = fields.any("model");
-    if model == Given::Null {
-        return Err(fields.wrong("model", "is null", "send a model or leave it out"));
-    }
-    if let Some(description) = clearable(fields.text("description", DESCRIPTION)?) {
+    let model = fields.any(&schema::NEW_MODEL)?;
+    if let Some(description) = clearable(fields.text(&schema::NEW_DESCRIPTION)?) {
         next.description = description;
     }
-    if let Some(system) = clearable(fields.text("system", SYSTEM)?) {
+    if let Some(system) = clearable(fields.text(&schema::NEW_SYSTEM)?) {
         next.system = system;
     }
-    replace(&mut next.tools, tools::take(&mut fields)?);
-    unsupported(&mut fields)?;
-    next.metadata = metadata::patch(&mut fields, &current.metadata, Removal::Null)?;
-    if let Some(identity) = take_identity(&mut fields)? {
+    replace(&mut next.tools, tools::take(&mut fields, &schema::NEW_TOOLS)?);
+    refuse_later(&mut fields)?;
+    next.metadata = metadata::patch(&mut fields, &schema::METADATA_PATCH, &current.metadata)?;
+    if let Some(identity) = take_identity(&mut fields, &schema::NEW_IDENTITY)? {
         next.execution_identity = identity;
     }
-    fields.finish()?;
+    let fallback = extension::take(&mut fields)?;
+    fields.finish(&schema::UPDATE)?;
     if let Given::Value(model) = model {
         next.model = model::read(model, "model", Some(&current.model), rules)?;
     }
+    next.posthouse = fallback.apply(&current.posthouse, &next.model, rules)?;
     if next == *current {
         return Ok(Changed::Nothing);
     }
     next.version = current.version + 1;
     next.updated_at = at.into();
     Ok(Changed::Version(Box::new(next)))
-}
-
-/// Reads what is left of an `agent_with_overrides` once `type`, `id` and `version` are taken.
-/// Id and version of the copy stay those of the base.
-///
-/// # Errors
-/// 400 that names the field; `agent_model_required` when the model is null.
-pub fn parse_overrides(
-    base: &Agent,
-    mut fields: Fields,
-    rules: &dyn ModelRules,
-) -> Result<SessionAgent, ApiError> {
-    let mut agent = base.snapshot();
-    let model = fields.any("model");
-    if model == Given::Null {
-        let error = fields.wrong("model", "is null", "send a model or leave it out");
-        return Err(error.with_code("agent_model_required"));
-    }
-    if let Some(system) = clearable(fields.text("system", SYSTEM)?) {
-        agent.system = system;
-    }
-    replace(&mut agent.tools, tools::take(&mut fields)?);
-    fields.unsupported("mcp_servers", LATER)?;
-    fields.unsupported("skills", LATER)?;
-    let path = fields.path_of("model");
-    fields.finish()?;
-    if let Given::Value(model) = model {
-        // A replacement, and no change of the base's: no effort given means the default one.
-        agent.model = model::read(model, &path, None, rules)?;
-    }
-    Ok(agent)
 }
 
 /// Reads the `agent` of a session's update: `tools` and `mcp_servers` alone. Returns the new
@@ -276,9 +226,39 @@ pub fn parse_session_update(
     mut fields: Fields,
 ) -> Result<SessionAgent, ApiError> {
     let mut agent = current.clone();
-    replace(&mut agent.tools, tools::take(&mut fields)?);
-    fields.unsupported("mcp_servers", LATER)?;
-    fields.finish()?;
+    replace(&mut agent.tools, tools::take(&mut fields, &schema::NEW_TOOLS)?);
+    fields.later(&schema::MCP_SERVERS)?;
+    fields.finish(&schema::SESSION_AGENT)?;
+    Ok(agent)
+}
+
+/// Reads the `posthouse` of a session's update: the model and those that take over. Returns the
+/// new copy, which may equal the old one. Null clears the list and keeps the model.
+///
+/// # Errors
+/// 400 that names the field; `agent_model_required` when the model is null.
+pub fn parse_switch(
+    current: &SessionAgent,
+    given: Given<Fields>,
+    rules: &dyn ModelRules,
+) -> Result<SessionAgent, ApiError> {
+    let mut agent = current.clone();
+    let mut fields = match given {
+        Given::Absent => return Ok(agent),
+        Given::Null => {
+            agent.posthouse = Extension::default();
+            return Ok(agent);
+        }
+        Given::Value(fields) => fields,
+    };
+    let model = take_model(&mut fields)?;
+    let fallback = extension::take_fallback(&mut fields)?;
+    let path = fields.path_of(&schema::NEW_MODEL);
+    fields.finish(&schema::SWITCH)?;
+    if let Given::Value(model) = model {
+        agent.model = model::read(model, &path, Some(&current.model), rules)?;
+    }
+    agent.posthouse = fallback.apply(&current.posthouse, &agent.model, rules)?;
     Ok(agent)
 }
 
@@ -299,27 +279,32 @@ fn replace<T>(list: &mut Vec<T>, given: Given<Vec<T>>) {
     }
 }
 
-fn unsupported(fields: &mut Fields) -> Result<(), ApiError> {
-    fields.unsupported("mcp_servers", LATER)?;
-    fields.unsupported("skills", LATER)?;
-    fields.unsupported("multiagent", LATER)
+fn refuse_later(fields: &mut Fields) -> Result<(), ApiError> {
+    fields.later(&schema::MCP_SERVERS)?;
+    fields.later(&schema::SKILLS)?;
+    fields.later(&schema::MULTIAGENT)
+}
+
+/// Takes the model that a session's copy may get; its null has a code of its own.
+fn take_model(fields: &mut Fields) -> Result<Given<Value>, ApiError> {
+    let is_null = fields.is_null(&schema::NEW_MODEL);
+    fields.any(&schema::NEW_MODEL).map_err(|error| match is_null {
+        true => error.with_code("agent_model_required"),
+        false => error,
+    })
 }
 
 /// `None` keeps.
-fn take_identity(fields: &mut Fields) -> Result<Option<ExecutionIdentity>, ApiError> {
-    match fields.object("execution_identity")? {
+fn take_identity(
+    fields: &mut Fields,
+    field: &Field,
+) -> Result<Option<ExecutionIdentity>, ApiError> {
+    match fields.object(field)? {
         Given::Absent => Ok(None),
         Given::Null => Ok(Some(ExecutionIdentity::ServiceAccount)),
         Given::Value(mut identity) => {
-            let kind = identity.required_choice("type", &["service_account", "aws_role"])?;
-            if kind == "aws_role" {
-                return Err(identity.wrong(
-                    "type",
-                    "aws_role is not supported by this version",
-                    "send service_account or leave it out",
-                ));
-            }
-            identity.finish()?;
+            identity.required_choice(&schema::IDENTITY_TYPE)?;
+            identity.finish(&schema::EXECUTION_IDENTITY)?;
             Ok(Some(ExecutionIdentity::ServiceAccount))
         }
     }

@@ -5,7 +5,10 @@
 
 use serde_json::Value;
 
-use crate::{ApiError, Fields, Given, fields};
+use crate::{
+    ApiError, Fields, Given, fields,
+    schema::{Field, Union, content as schema},
+};
 
 /// Which blocks a place takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,8 +21,16 @@ pub enum Place {
     System,
 }
 
-/// The most blocks that a place takes.
-const MOST_BLOCKS: usize = 1000;
+impl Place {
+    /// The blocks that it takes.
+    fn blocks(self) -> &'static Union {
+        match self {
+            Self::Message => &schema::MESSAGE_BLOCK,
+            Self::ToolResult => &schema::RESULT_BLOCK,
+            Self::System => &schema::SYSTEM_BLOCK,
+        }
+    }
+}
 
 /// Checks a list of blocks that must have at least one entry, unless it is a tool's result.
 ///
@@ -33,9 +44,10 @@ pub fn check(value: Value, path: &str, place: Place) -> Result<Value, ApiError> 
     if blocks.is_empty() && place != Place::ToolResult {
         return Err(fields::wrong(path, "is empty", "send at least one content block"));
     }
-    if blocks.len() > MOST_BLOCKS {
+    if blocks.len() > schema::MOST_BLOCKS {
         let what = format!("has {} blocks", blocks.len());
-        return Err(fields::wrong(path, &what, "send at most 1000"));
+        let right = format!("send at most {}", schema::MOST_BLOCKS);
+        return Err(fields::wrong(path, &what, &right));
     }
     for (index, block) in blocks.iter().enumerate() {
         check_block(block, &format!("{path}.{index}"), place)?;
@@ -47,71 +59,59 @@ fn check_block(block: &Value, path: &str, place: Place) -> Result<(), ApiError> 
     // Reading takes a block apart, and what is kept is the block itself: only its frame is
     // copied for the reading, never the data of an image.
     let mut fields = Fields::open(frame_of(block), path)?;
-    let choices: &[&'static str] = match place {
-        Place::Message => &["text", "image", "document", "redacted"],
-        Place::ToolResult => &["text", "image", "document", "search_result"],
-        Place::System => &["text"],
-    };
-    match fields.required_choice("type", choices)? {
+    match fields.tag(place.blocks())? {
         "text" => {
-            fields.required_text("text", 1..=usize::MAX)?;
+            fields.required_text(&schema::TEXT_FIELD)?;
+            fields.finish(&schema::TEXT)
         }
-        "image" => check_source(&mut fields, &["base64", "url", "file"])?,
+        "image" => {
+            check_source(&mut fields, &schema::IMAGE_SOURCE_FIELD, &schema::IMAGE_SOURCE)?;
+            fields.finish(&schema::IMAGE)
+        }
         "document" => {
-            check_source(&mut fields, &["base64", "text", "url", "file"])?;
-            fields.text("title", 0..=500)?;
-            fields.text("context", 0..=100_000)?;
-        }
-        "search_result" => {
-            fields.required_text("source", 1..=2048)?;
-            fields.required_text("title", 0..=500)?;
-            if let Given::Value(content) = fields.any("content") {
-                check(content, &fields.path_of("content"), Place::System)?;
-            }
-            if let Given::Value(mut citations) = fields.object("citations")? {
-                citations.flag("enabled")?;
-                citations.finish()?;
-            }
+            check_source(&mut fields, &schema::DOCUMENT_SOURCE_FIELD, &schema::DOCUMENT_SOURCE)?;
+            fields.text(&schema::TITLE)?;
+            fields.text(&schema::CONTEXT)?;
+            fields.finish(&schema::DOCUMENT)
         }
         _ => {
-            return Err(fields::wrong(
-                path,
-                "is a redacted block, which only the server makes",
-                "send the content itself or leave the block out",
-            ));
+            fields.required_text(&schema::SOURCE)?;
+            fields.required_text(&schema::RESULT_TITLE)?;
+            if let Given::Value(content) = fields.any(&schema::FOUND)? {
+                check(content, &fields.path_of(&schema::FOUND), Place::System)?;
+            }
+            if let Given::Value(mut citations) = fields.object(&schema::CITATIONS_FIELD)? {
+                citations.flag(&schema::CITED)?;
+                citations.finish(&schema::CITATIONS)?;
+            }
+            fields.finish(&schema::SEARCH_RESULT)
         }
     }
-    fields.finish()
 }
 
-fn check_source(fields: &mut Fields, kinds: &[&'static str]) -> Result<(), ApiError> {
-    let path = fields.path_of("source");
-    let source = fields.required("source", "send an object with a type")?;
-    let mut source = Fields::open(source, path)?;
-    match source.required_choice("type", kinds)? {
+fn check_source(fields: &mut Fields, field: &Field, kinds: &Union) -> Result<(), ApiError> {
+    let path = fields.path_of(field);
+    let mut source = Fields::open(fields.required(field)?, path)?;
+    match source.tag(kinds)? {
         "base64" => {
-            source.required_text("media_type", 1..=255)?;
-            source.required_text("data", 1..=usize::MAX)?;
+            source.required_text(&schema::MEDIA_TYPE)?;
+            source.required_text(&schema::DATA)?;
+            source.finish(&schema::BASE64)
         }
         "text" => {
-            source.choice("media_type", &["text/plain"])?;
-            source.required_text("data", 1..=usize::MAX)?;
-        }
-        "url" => {
-            let url = source.required_text("url", 1..=8192)?;
-            if !(url.starts_with("https://") || url.starts_with("http://")) {
-                return Err(source.wrong("url", "has no web scheme", "send an https:// URL"));
-            }
+            source.choice(&schema::PLAIN_TYPE)?;
+            source.required_text(&schema::DATA)?;
+            source.finish(&schema::PLAIN)
         }
         _ => {
-            return Err(source.wrong(
-                "type",
-                "is \"file\", which is not supported by this version",
-                "send the data as base64",
-            ));
+            let url = source.required_text(&schema::URL_FIELD)?;
+            if !(url.starts_with("https://") || url.starts_with("http://")) {
+                let what = "has no web scheme";
+                return Err(source.wrong(&schema::URL_FIELD, what, "send an https:// URL"));
+            }
+            source.finish(&schema::URL)
         }
     }
-    source.finish()
 }
 
 /// A copy of a block in which the data of its source, megabytes perhaps, is cut to its first
@@ -170,7 +170,7 @@ mod tests {
                 json!({"type": "image", "source": {"type": "file", "file_id": "f"}}),
                 Place::Message
             )
-            .starts_with("content.0.source.type: is \"file\"")
+            .starts_with("content.0.source.type: file is not supported")
         );
         assert!(
             error(

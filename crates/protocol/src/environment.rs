@@ -8,12 +8,9 @@ use serde_json::Value;
 
 use crate::{
     ApiError, Fields, Given, Micros, Timestamp,
-    metadata::{self, Metadata, Removal},
+    metadata::{self, Metadata},
+    schema::{LATER, agents::METADATA, environments as schema},
 };
-
-const NAME: std::ops::RangeInclusive<usize> = 1..=256;
-const DESCRIPTION: std::ops::RangeInclusive<usize> = 0..=1024;
-const MANAGERS: [&str; 6] = ["apt", "cargo", "gem", "go", "npm", "pip"];
 
 /// An environment, as the wire shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,15 +110,15 @@ impl Default for Config {
 /// # Errors
 /// 400 that names the field.
 pub fn parse_create(mut fields: Fields, id: String, at: Micros) -> Result<Environment, ApiError> {
-    let name = fields.required_text("name", NAME)?;
-    let description = fields.text("description", DESCRIPTION)?.value();
-    let config = match fields.object("config")? {
+    let name = fields.required_text(&schema::NAME)?;
+    let description = fields.text(&schema::DESCRIPTION)?.value();
+    let config = match fields.object(&schema::CONFIG_FIELD)? {
         Given::Value(config) => read_config(config, None)?,
         Given::Absent | Given::Null => Config::default(),
     };
-    let metadata = metadata::take(&mut fields)?;
-    take_scope(&mut fields)?;
-    fields.finish()?;
+    let metadata = metadata::take(&mut fields, &METADATA)?;
+    fields.choice(&schema::SCOPE)?;
+    fields.finish(&schema::CREATE)?;
     Ok(Environment {
         id,
         name,
@@ -150,20 +147,20 @@ pub fn apply_update(
         return Err(ApiError::invalid(message).with_code("environment_archived"));
     }
     let mut next = current.clone();
-    if let Given::Value(name) = fields.text("name", NAME)? {
+    if let Given::Value(name) = fields.text(&schema::NEW_NAME)? {
         next.name = name;
     }
-    match fields.text("description", DESCRIPTION)? {
+    match fields.text(&schema::NEW_DESCRIPTION)? {
         Given::Absent => {}
         Given::Null => next.description = None,
         Given::Value(description) => next.description = Some(description),
     }
-    if let Given::Value(config) = fields.object("config")? {
+    if let Given::Value(config) = fields.object(&schema::NEW_CONFIG)? {
         next.config = read_config(config, Some(&current.config))?;
     }
-    next.metadata = metadata::patch(&mut fields, &current.metadata, Removal::NullOrEmpty)?;
-    take_scope(&mut fields)?;
-    fields.finish()?;
+    next.metadata = metadata::patch(&mut fields, &schema::METADATA_PATCH, &current.metadata)?;
+    fields.choice(&schema::SCOPE)?;
+    fields.finish(&schema::UPDATE)?;
     if next != *current {
         next.updated_at = at.into();
     }
@@ -172,68 +169,50 @@ pub fn apply_update(
 
 /// Reads a configuration; with `current`, what is not sent stays.
 fn read_config(mut fields: Fields, current: Option<&Config>) -> Result<Config, ApiError> {
-    // `anthropic_cloud` is what older clients call it.
-    let kinds = ["cloud", "anthropic_cloud", "self_hosted"];
-    if fields.required_choice("type", &kinds)? == "self_hosted" {
-        return Err(match current {
-            Some(_) => fields
-                .wrong("type", "is self_hosted, but the environment is cloud", "send cloud")
-                .with_code("invalid_config_type_change"),
-            None => {
-                fields.wrong("type", "self_hosted is not supported by this version", "send cloud")
-            }
-        });
-    }
+    let changes_type = current.is_some() && fields.holds(schema::CONFIG.tag, "self_hosted");
+    let kinds = if current.is_some() { &schema::CONFIG_CHANGE } else { &schema::CONFIG };
+    fields.tag(kinds).map_err(|error| match changes_type {
+        true => error.with_code("invalid_config_type_change"),
+        false => error,
+    })?;
     let Config::Cloud { mut networking, packages } = current.cloned().unwrap_or_default();
-    if let Given::Value(given) = fields.object("networking")? {
+    if let Given::Value(given) = fields.object(&schema::NETWORKING_FIELD)? {
         networking = read_networking(given)?;
     }
-    if let Given::Value(given) = fields.object("packages")? {
+    if let Given::Value(given) = fields.object(&schema::PACKAGES_FIELD)? {
         refuse_packages(given)?;
     }
-    fields.finish()?;
+    fields.finish(&schema::CLOUD)?;
     Ok(Config::Cloud { networking, packages })
 }
 
 /// Reads a network policy. In this version a `limited` one has no values that could be kept
 /// from before.
 fn read_networking(mut fields: Fields) -> Result<Networking, ApiError> {
-    let networking = match fields.required_choice("type", &["unrestricted", "limited"])? {
-        "limited" => {
-            let right = "leave it out, so that nothing is allowed";
-            fields.unsupported("allowed_hosts", right)?;
-            for name in ["allow_mcp_servers", "allow_package_managers"] {
-                if fields.flag(name)?.value() == Some(true) {
-                    return Err(fields.wrong(name, "is not supported by this version", right));
-                }
-            }
-            Networking::Limited {
-                allowed_hosts: Vec::new(),
-                allow_mcp_servers: false,
-                allow_package_managers: false,
-            }
+    if fields.tag(&schema::NETWORKING)? == "unrestricted" {
+        fields.finish(&schema::UNRESTRICTED)?;
+        return Ok(Networking::Unrestricted);
+    }
+    fields.later(&schema::ALLOWED_HOSTS)?;
+    for field in &schema::ALLOWED {
+        if fields.flag(field)?.value() == Some(true) {
+            return Err(fields.wrong(field, LATER, &field.what_is_right()));
         }
-        _ => Networking::Unrestricted,
-    };
-    fields.finish()?;
-    Ok(networking)
+    }
+    fields.finish(&schema::LIMITED)?;
+    Ok(Networking::Limited {
+        allowed_hosts: Vec::new(),
+        allow_mcp_servers: false,
+        allow_package_managers: false,
+    })
 }
 
 fn refuse_packages(mut fields: Fields) -> Result<(), ApiError> {
-    fields.choice("type", &["packages"])?;
-    for manager in MANAGERS {
-        fields.unsupported(manager, "leave it out")?;
+    fields.choice(&schema::PACKAGES_TYPE)?;
+    for manager in &schema::MANAGERS {
+        fields.later(manager)?;
     }
-    fields.finish()
-}
-
-fn take_scope(fields: &mut Fields) -> Result<(), ApiError> {
-    match fields.choice("scope", &["organization", "account"])? {
-        Given::Value("account") => {
-            Err(fields.wrong("scope", "is account, which is not supported", "send organization"))
-        }
-        _ => Ok(()),
-    }
+    fields.finish(&schema::PACKAGES)
 }
 
 /// The answer to a delete.

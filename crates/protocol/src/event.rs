@@ -6,6 +6,7 @@ use crate::{
     ApiError, Fields, Given, Micros,
     content::{self, Place},
     fields,
+    schema::{Field, Union, content as content_schema, events as schema},
 };
 
 /// The names of all events that a log can show to a client of the original API.
@@ -121,9 +122,6 @@ pub enum ClientEvent {
     },
 }
 
-/// The most events that one request may send.
-const MOST_EVENTS: usize = 1000;
-
 impl ClientEvent {
     /// Parses the body of `POST …/events`.
     ///
@@ -131,19 +129,22 @@ impl ClientEvent {
     /// 400 that names the event and the field.
     pub fn parse_batch(body: &[u8]) -> Result<Vec<Self>, ApiError> {
         let mut fields = Fields::parse(body)?;
-        let Given::Value(events) = fields.list("events", 1..=MOST_EVENTS)? else {
-            return Err(fields.wrong("events", "is missing", "send a list of events"));
-        };
-        fields.finish()?;
-        Self::parse_list(events, "events")
+        let events = fields.list(&schema::EVENTS)?.value().unwrap_or_default();
+        fields.finish(&schema::BATCH)?;
+        Self::parse_list(events, schema::EVENTS.name, &schema::CLIENT_EVENT)
     }
 
-    /// Parses a list of events that stands at `path`.
+    /// Parses the events that a session begins with.
     ///
     /// # Errors
     /// 400 that names the event and the field.
-    pub fn parse_list(events: Vec<Value>, path: &str) -> Result<Vec<Self>, ApiError> {
-        let parse = |(index, event)| Self::parse(event, &format!("{path}[{index}]"));
+    pub fn parse_initial(events: Vec<Value>) -> Result<Vec<Self>, ApiError> {
+        Self::parse_list(events, schema::INITIAL_EVENTS.name, &schema::INITIAL_EVENT)
+    }
+
+    /// Parses a list of such events that stands at `path`.
+    fn parse_list(events: Vec<Value>, path: &str, of: &Union) -> Result<Vec<Self>, ApiError> {
+        let parse = |(index, event)| Self::parse(event, &format!("{path}[{index}]"), of);
         let events: Vec<_> = events.into_iter().enumerate().map(parse).collect::<Result<_, _>>()?;
         let last = events.len().saturating_sub(1);
         let misplaced = events
@@ -160,74 +161,60 @@ impl ClientEvent {
         Ok(events)
     }
 
-    fn parse(event: Value, path: &str) -> Result<Self, ApiError> {
+    fn parse(event: Value, path: &str, of: &Union) -> Result<Self, ApiError> {
         let mut fields = Fields::open(event, path)?;
-        let kind = fields.required_choice(
-            "type",
-            &[
-                "user.message",
-                "user.interrupt",
-                "user.tool_confirmation",
-                "user.custom_tool_result",
-                "user.tool_result",
-                "user.define_outcome",
-                "system.message",
-            ],
-        )?;
-        let event = match kind {
-            "user.message" => Self::Message { content: content(&mut fields, Place::Message)? },
-            "system.message" => Self::System { content: content(&mut fields, Place::System)? },
+        match fields.tag(of)? {
+            "user.message" => {
+                let content = content(&mut fields, &content_schema::MESSAGE, Place::Message)?;
+                fields.finish(&schema::MESSAGE)?;
+                Ok(Self::Message { content })
+            }
+            "system.message" => {
+                let content = content(&mut fields, &content_schema::SYSTEM, Place::System)?;
+                fields.finish(&schema::SYSTEM)?;
+                Ok(Self::System { content })
+            }
             "user.interrupt" => {
-                Self::Interrupt { thread: fields.text("session_thread_id", 1..=128)?.value() }
+                let thread = fields.text(&schema::THREAD)?.value();
+                fields.finish(&schema::INTERRUPT)?;
+                Ok(Self::Interrupt { thread })
             }
-            "user.tool_confirmation" => confirmation(&mut fields)?,
-            "user.custom_tool_result" => Self::CustomToolResult {
-                call: fields.required_text("custom_tool_use_id", 1..=128)?,
-                content: match fields.any("content") {
-                    Given::Value(blocks) => {
-                        content::check(blocks, &fields.path_of("content"), Place::ToolResult)?
-                    }
-                    Given::Absent | Given::Null => json!([]),
-                },
-                is_error: fields.flag("is_error")?.value().unwrap_or(false),
-            },
-            "user.tool_result" => {
-                return Err(fields::wrong(
-                    path,
-                    "is a user.tool_result, which only self-hosted environments take",
-                    "answer custom tools with user.custom_tool_result",
-                ));
-            }
-            _ => {
-                return Err(fields::wrong(
-                    path,
-                    "is a user.define_outcome, which is not supported by this version",
-                    "send the task as a user.message",
-                ));
-            }
-        };
-        fields.finish()?;
-        Ok(event)
+            "user.tool_confirmation" => confirmation(fields),
+            _ => custom_result(fields),
+        }
     }
 }
 
-fn content(fields: &mut Fields, place: Place) -> Result<Value, ApiError> {
-    let blocks = fields.required("content", "send a list of content blocks")?;
-    content::check(blocks, &fields.path_of("content"), place)
+fn content(fields: &mut Fields, field: &Field, place: Place) -> Result<Value, ApiError> {
+    let blocks = fields.required(field)?;
+    content::check(blocks, &fields.path_of(field), place)
 }
 
-fn confirmation(fields: &mut Fields) -> Result<ClientEvent, ApiError> {
-    let call = fields.required_text("tool_use_id", 1..=128)?;
-    let allow = fields.required_choice("result", &["allow", "deny"])? == "allow";
-    let deny_message = fields.text("deny_message", 0..=10_000)?.value();
+fn confirmation(mut fields: Fields) -> Result<ClientEvent, ApiError> {
+    let call = fields.required_text(&schema::TOOL_USE)?;
+    let allow = fields.required_choice(&schema::VERDICT)? == "allow";
+    let deny_message = fields.text(&schema::DENY_MESSAGE)?.value();
     if allow && deny_message.is_some() {
         return Err(fields.wrong(
-            "deny_message",
+            &schema::DENY_MESSAGE,
             "is given although result is \"allow\"",
             "leave it out or send result \"deny\"",
         ));
     }
+    fields.finish(&schema::CONFIRMATION)?;
     Ok(ClientEvent::Confirmation { call, allow, deny_message })
+}
+
+fn custom_result(mut fields: Fields) -> Result<ClientEvent, ApiError> {
+    let call = fields.required_text(&schema::CUSTOM_TOOL_USE)?;
+    let field = &content_schema::RESULT;
+    let content = match fields.any(field)? {
+        Given::Value(blocks) => content::check(blocks, &fields.path_of(field), Place::ToolResult)?,
+        Given::Absent | Given::Null => json!([]),
+    };
+    let is_error = fields.flag(&schema::IS_ERROR)?.value().unwrap_or(false);
+    fields.finish(&schema::CUSTOM_RESULT)?;
+    Ok(ClientEvent::CustomToolResult { call, content, is_error })
 }
 
 /// Renders an event as the wire shows it. `payload` is the record's JSON object, which begins

@@ -2,10 +2,7 @@
 
 use serde::Serialize;
 
-use crate::{ApiError, Micros, Timestamp, fields::wrong};
-
-/// How long a file may live, in seconds: an hour to ninety days.
-const LIFE: std::ops::RangeInclusive<i64> = 3_600..=7_776_000;
+use crate::{ApiError, Micros, Timestamp, fields::wrong, schema::files::EXPIRES_IN};
 
 /// How many characters a name may have.
 const LONGEST_NAME: usize = 255;
@@ -126,10 +123,10 @@ pub fn mime_type(given: Option<&str>, head: &[u8], name: &str) -> Result<String,
 /// # Errors
 /// 400 when it is no whole number of seconds in range.
 pub fn expiry(text: &str, at: Micros) -> Result<Micros, ApiError> {
-    let seconds = text.trim().parse::<i64>().ok().filter(|seconds| LIFE.contains(seconds));
+    let life = EXPIRES_IN.bounds();
+    let seconds = text.trim().parse::<i64>().ok().filter(|seconds| life.contains(seconds));
     let seconds = seconds.ok_or_else(|| {
-        let right = format!("send a whole number from {} to {}", LIFE.start(), LIFE.end());
-        wrong("expires_in_seconds", &format!("is {:?}", text.trim()), &right)
+        wrong(EXPIRES_IN.name, &format!("is {:?}", text.trim()), &EXPIRES_IN.kind.right())
     })?;
     Ok(at.plus(seconds * 1_000_000))
 }

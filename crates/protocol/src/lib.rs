@@ -15,6 +15,7 @@ pub mod metadata;
 pub mod page;
 pub mod query;
 pub mod resource;
+pub mod schema;
 pub mod time;
 pub mod timestamp;
 

@@ -7,32 +7,27 @@ use serde_json::Value;
 use crate::{
     ApiError, Fields, Given,
     fields::{kind_of, wrong},
+    schema::{Field, Kind, Pairs},
 };
 
 /// Key-value pairs; never null on the wire.
 pub type Metadata = BTreeMap<String, String>;
 
-const PAIRS: usize = 16;
-const KEY_LENGTH: usize = 64;
-const VALUE_LENGTH: usize = 512;
-
-/// How a patch removes a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Removal {
-    /// `null` removes it: agents and sessions.
-    Null,
-    /// `null` and the empty text remove it: environments.
-    NullOrEmpty,
-}
+/// At most this many pairs.
+pub const PAIRS: usize = 16;
+/// The longest key, in characters.
+pub const KEY_LENGTH: usize = 64;
+/// The longest value, in characters.
+pub const VALUE_LENGTH: usize = 512;
 
 /// Takes the metadata of a new thing; absent and null are empty.
 ///
 /// # Errors
 /// 400 that names the pair or the limit.
-pub fn take(fields: &mut Fields) -> Result<Metadata, ApiError> {
-    let path = fields.path_of("metadata");
+pub fn take(fields: &mut Fields, field: &Field) -> Result<Metadata, ApiError> {
+    let path = fields.path_of(field);
     let mut metadata = Metadata::new();
-    if let Given::Value(value) = fields.any("metadata") {
+    if let Given::Value(value) = fields.any(field)? {
         for (key, value) in pairs(value, &path)? {
             let value = text(value, &path, &key)?;
             metadata.insert(key, value);
@@ -47,16 +42,13 @@ pub fn take(fields: &mut Fields) -> Result<Metadata, ApiError> {
 ///
 /// # Errors
 /// 400 that names the pair or the limit.
-pub fn patch(
-    fields: &mut Fields,
-    current: &Metadata,
-    removal: Removal,
-) -> Result<Metadata, ApiError> {
-    let path = fields.path_of("metadata");
+pub fn patch(fields: &mut Fields, field: &Field, current: &Metadata) -> Result<Metadata, ApiError> {
+    let path = fields.path_of(field);
+    let empty_removes = matches!(field.kind, Kind::Pairs(Pairs::PatchOrEmpty));
     let mut metadata = current.clone();
-    if let Given::Value(value) = fields.any("metadata") {
+    if let Given::Value(value) = fields.any(field)? {
         for (key, value) in pairs(value, &path)? {
-            if value.is_null() || (removal == Removal::NullOrEmpty && value == "") {
+            if value.is_null() || (empty_removes && value == "") {
                 metadata.remove(&key);
             } else {
                 let value = text(value, &path, &key)?;
@@ -117,6 +109,14 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::schema::{
+        agents::{METADATA, METADATA_PATCH},
+        environments,
+    };
+
+    fn take(fields: &mut Fields) -> Result<Metadata, ApiError> {
+        super::take(fields, &METADATA)
+    }
 
     fn body(value: Value) -> Fields {
         Fields::open(json!({ "metadata": value }), "").unwrap()
@@ -141,10 +141,10 @@ mod tests {
     fn a_patch_upserts_and_removes() {
         let current = Metadata::from([("a".into(), "1".into()), ("b".into(), "2".into())]);
         let sent = json!({ "a": null, "c": "", "b": "3" });
-        let left = patch(&mut body(sent.clone()), &current, Removal::Null).unwrap();
+        let left = patch(&mut body(sent.clone()), &METADATA_PATCH, &current).unwrap();
         assert_eq!(left, Metadata::from([("b".into(), "3".into()), ("c".into(), String::new())]));
-        let left = patch(&mut body(sent), &current, Removal::NullOrEmpty).unwrap();
+        let left = patch(&mut body(sent), &environments::METADATA_PATCH, &current).unwrap();
         assert_eq!(left, Metadata::from([("b".into(), "3".into())]));
-        assert_eq!(patch(&mut body(Value::Null), &current, Removal::Null).unwrap(), current);
+        assert_eq!(patch(&mut body(Value::Null), &METADATA_PATCH, &current).unwrap(), current);
     }
 }

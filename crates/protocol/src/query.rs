@@ -1,20 +1,22 @@
-//! Reading the query of a request key by key, so that nothing in it is silently ignored.
+//! Reading the query of a request key by key, by the rows that describe them in [`crate::schema`], so
+//! that nothing in it is silently ignored.
 //!
 //! Lists come as `types[]=a&types[]=b` or `types=a&types=b`, ranges as `created_at[gte]=…`.
 //! The key `beta`, which older clients send, means nothing.
-
-use std::ops::RangeInclusive;
 
 use crate::{
     ApiError, Micros,
     fields::wrong,
     page::{Cursor, Order},
+    schema::{Absent, Field, Kind, Table},
 };
 
 /// The keys of a query that nobody has taken yet.
 #[derive(Debug, Default)]
 pub struct Query {
     pairs: Vec<(String, String)>,
+    /// The names that readers have asked for, to be held against the query's table.
+    asked: Vec<&'static str>,
 }
 
 /// Bounds on a time.
@@ -61,13 +63,18 @@ impl TimeRange {
     /// 400 that names the field.
     pub fn admit(&self, cursor: Option<&Cursor>, name: &str) -> Result<(), ApiError> {
         match cursor {
-            Some(cursor) if !self.contains(Micros(cursor.position.number)) => Err(wrong(
-                name,
-                "leaves out the page's position",
-                "send the bounds that the page was asked for with",
-            )),
+            Some(cursor) if !self.contains(Micros(cursor.position.number)) => {
+                Err(Self::out_of_bounds(name))
+            }
             _ => Ok(()),
         }
+    }
+
+    /// A 400 about bounds that leave out the place at which a cursor stands.
+    #[must_use]
+    pub fn out_of_bounds(name: &str) -> ApiError {
+        let right = "send the bounds that the page was asked for with";
+        wrong(name, "leaves out the page's position", right)
     }
 }
 
@@ -85,13 +92,14 @@ impl Query {
                 pairs.push((name, value));
             }
         }
-        Ok(Self { pairs })
+        Ok(Self { pairs, asked: Vec::new() })
     }
 
     /// Takes all values of a key, with and without brackets, in the order in which they came.
-    pub fn many(&mut self, name: &str) -> Vec<String> {
+    pub fn many(&mut self, field: &Field) -> Vec<String> {
+        self.asked.push(field.name);
         self.pairs
-            .extract_if(.., |(key, _)| key.strip_suffix("[]").unwrap_or(key) == name)
+            .extract_if(.., |(key, _)| key.strip_suffix("[]").unwrap_or(key) == field.name)
             .map(|(_, value)| value)
             .collect()
     }
@@ -100,7 +108,7 @@ impl Query {
     ///
     /// # Errors
     /// 400 when the key comes more than once.
-    pub fn one(&mut self, name: &str) -> Result<Option<String>, ApiError> {
+    fn single(&mut self, name: &str) -> Result<Option<String>, ApiError> {
         let mut values: Vec<_> =
             self.pairs.extract_if(.., |(key, _)| key == name).map(|(_, value)| value).collect();
         if values.len() > 1 {
@@ -109,68 +117,86 @@ impl Query {
         Ok(values.pop().filter(|value| !value.is_empty()))
     }
 
+    /// Takes a text; an empty one counts as absent.
+    ///
+    /// # Errors
+    /// 400 when the key comes more than once.
+    pub fn one(&mut self, field: &Field) -> Result<Option<String>, ApiError> {
+        self.asked.push(field.name);
+        self.single(field.name)
+    }
+
     /// Takes a whole number.
     ///
     /// # Errors
     /// 400 when it is none or out of range.
-    pub fn integer(
-        &mut self,
-        name: &str,
-        range: RangeInclusive<i64>,
-    ) -> Result<Option<i64>, ApiError> {
-        let Some(text) = self.one(name)? else { return Ok(None) };
-        let number = text.parse().ok().filter(|number| range.contains(number));
-        number.map(Some).ok_or_else(|| {
-            let right = format!("send a whole number from {} to {}", range.start(), range.end());
-            wrong(name, &format!("is {text}"), &right)
-        })
+    pub fn integer(&mut self, field: &Field) -> Result<Option<i64>, ApiError> {
+        let Some(text) = self.one(field)? else { return Ok(None) };
+        let number = text.parse().ok().filter(|number| field.bounds().contains(number));
+        let number =
+            number.ok_or_else(|| wrong(field.name, &format!("is {text}"), &field.kind.right()))?;
+        Ok(Some(number))
     }
 
-    /// Takes `limit`, the number of entries on a page. What is out of range is refused, not cut.
+    /// Takes a number of entries, or what the row says where none is sent. What is out of range
+    /// is refused, not cut.
     ///
     /// # Errors
-    /// 400 when it is no number from 1 to `most`.
-    pub fn limit(&mut self, default: usize, most: usize) -> Result<usize, ApiError> {
-        let most = i64::try_from(most).unwrap_or(i64::MAX);
-        let given = self.integer("limit", 1..=most)?;
-        Ok(given.and_then(|given| usize::try_from(given).ok()).unwrap_or(default))
+    /// Those of [`Query::integer`].
+    pub fn limit(&mut self, field: &Field) -> Result<usize, ApiError> {
+        let limit = self.integer(field)?.unwrap_or_else(|| field.default_integer());
+        Ok(usize::try_from(limit).unwrap_or_default())
     }
 
     /// Takes a truth value; absent is false.
     ///
     /// # Errors
     /// 400 when it is neither `true` nor `false`.
-    pub fn flag(&mut self, name: &str) -> Result<bool, ApiError> {
-        match self.one(name)?.as_deref() {
+    pub fn flag(&mut self, field: &Field) -> Result<bool, ApiError> {
+        match self.one(field)?.as_deref() {
             None | Some("false") => Ok(false),
             Some("true") => Ok(true),
-            Some(other) => Err(wrong(name, &format!("is {other}"), "send true or false")),
+            Some(other) => Err(wrong(field.name, &format!("is {other}"), &field.kind.right())),
         }
     }
 
-    /// Takes `order`.
+    /// Takes the order of a list, or what the row says where none is sent.
     ///
     /// # Errors
     /// 400 when it is neither `asc` nor `desc`.
-    pub fn order(&mut self, default: Order) -> Result<Order, ApiError> {
-        match self.one("order")?.as_deref() {
-            None => Ok(default),
-            Some("asc") => Ok(Order::Asc),
+    pub fn order(&mut self, field: &Field) -> Result<Order, ApiError> {
+        match self.one(field)?.as_deref() {
+            None if field.absent == Absent::Means("\"desc\"") => Ok(Order::Desc),
+            None | Some("asc") => Ok(Order::Asc),
             Some("desc") => Ok(Order::Desc),
-            Some(other) => Err(wrong("order", &format!("is {other}"), "send asc or desc")),
+            Some(other) => Err(wrong(field.name, &format!("is {other}"), "send asc or desc")),
         }
     }
 
-    /// Takes values of a key that must each be one of `choices`.
+    /// Takes values of a key that must each be one of the row's choices. `also` lets others in.
     ///
     /// # Errors
-    /// 400 with the choices.
-    pub fn choices(&mut self, name: &str, choices: &[&str]) -> Result<Vec<String>, ApiError> {
-        let values = self.many(name);
-        match values.iter().find(|value| !choices.contains(&value.as_str())) {
+    /// 400 with the choices, or when there are more than the row allows.
+    pub fn choices(
+        &mut self,
+        field: &Field,
+        also: impl Fn(&str) -> bool,
+    ) -> Result<Vec<String>, ApiError> {
+        let values = self.many(field);
+        let most = *field.lengths().end();
+        if values.len() > most {
+            let what = format!("has {} entries", values.len());
+            return Err(wrong(field.name, &what, &format!("send at most {most}")));
+        }
+        let choices = match field.kind {
+            Kind::List { of: Kind::Choice { taken, .. }, .. } => *taken,
+            _ => &[],
+        };
+        let known = |value: &str| choices.contains(&value) || also(value);
+        match values.iter().find(|value| !known(value)) {
             None => Ok(values),
             Some(value) => Err(wrong(
-                name,
+                field.name,
                 &format!("{value:?} is not a valid value"),
                 &format!("send one of {}", choices.join(", ")),
             )),
@@ -180,32 +206,47 @@ impl Query {
     /// Takes the bounds `name[gt]`, `name[gte]`, `name[lt]` and `name[lte]`.
     ///
     /// # Errors
-    /// 400 when one is no RFC 3339 time.
-    pub fn times(&mut self, name: &str) -> Result<TimeRange, ApiError> {
+    /// 400 when one is no RFC 3339 time, or comes twice.
+    pub fn times(&mut self, field: &Field) -> Result<TimeRange, ApiError> {
+        self.asked.push(field.name);
         let mut bound = |suffix: &str| {
-            let name = format!("{name}[{suffix}]");
-            let Some(text) = self.one(&name)? else { return Ok(None) };
+            let name = format!("{}[{suffix}]", field.name);
+            let Some(text) = self.single(&name)? else { return Ok(None) };
             // A plus sign that a client forgot to encode has become a space.
             let time = Micros::parse(&text.replace(' ', "+"));
-            time.map(Some)
-                .ok_or_else(|| wrong(&name, &format!("is {text:?}"), "send an RFC 3339 time"))
+            time.map(Some).ok_or_else(|| wrong(&name, &format!("is {text:?}"), &field.kind.right()))
         };
         Ok(TimeRange { gt: bound("gt")?, gte: bound("gte")?, lt: bound("lt")?, lte: bound("lte")? })
     }
 
-    /// Takes `page`, the cursor of a page of the list `kind`.
+    /// Takes the cursor of a page of the list `kind`.
     ///
     /// # Errors
     /// 400 in the hosted wording.
-    pub fn page(&mut self, kind: &str, order: Order) -> Result<Option<Cursor>, ApiError> {
-        self.one("page")?.map(|text| Cursor::decode(&text, kind, order)).transpose()
+    pub fn page(
+        &mut self,
+        field: &Field,
+        kind: &str,
+        order: Order,
+    ) -> Result<Option<Cursor>, ApiError> {
+        self.one(field)?.map(|text| Cursor::decode(&text, kind, order)).transpose()
     }
 
-    /// Ends the reading.
+    /// Ends the reading of a query that `table` describes.
     ///
     /// # Errors
     /// 400 that names a key that nobody has taken.
-    pub fn finish(self) -> Result<(), ApiError> {
+    ///
+    /// # Panics
+    /// In debug builds, when what was asked for is not what the table has.
+    pub fn finish(self, table: &Table) -> Result<(), ApiError> {
+        debug_assert!(
+            table.fields.iter().all(|field| self.asked.contains(&field.name))
+                && self.asked.iter().all(|name| table.field(name).is_some()),
+            "{} has other keys than {:?}",
+            table.name,
+            self.asked
+        );
         match self.pairs.first() {
             None => Ok(()),
             Some((name, _)) => Err(wrong(name, "is no parameter of this request", "leave it out")),
@@ -238,6 +279,7 @@ fn decode(text: &str) -> Result<String, ApiError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::schema::{EMPTY, lists};
 
     fn query(raw: &str) -> Query {
         Query::parse(Some(raw)).unwrap()
@@ -245,38 +287,47 @@ mod tests {
 
     #[test]
     fn lists_come_with_and_without_brackets() {
+        static TABLE: Table =
+            Table { name: "Test", about: "", fields: &[lists::EVENT_TYPES, lists::LIMIT_100] };
         let mut query = query("types[]=a&types%5B%5D=b&types=c&limit=3&beta=true");
-        assert_eq!(query.many("types"), ["a", "b", "c"]);
-        assert_eq!(query.limit(20, 100).unwrap(), 3);
-        query.finish().unwrap();
+        assert_eq!(query.many(&lists::EVENT_TYPES), ["a", "b", "c"]);
+        assert_eq!(query.limit(&lists::LIMIT_100).unwrap(), 3);
+        query.finish(&TABLE).unwrap();
     }
 
     #[test]
     fn limits_are_not_clamped() {
+        let limit = |raw| query(raw).limit(&lists::LIMIT_100);
         for raw in ["limit=0", "limit=101", "limit=x", "limit=-1", "limit=1&limit=2"] {
-            assert!(query(raw).limit(20, 100).is_err(), "{raw}");
+            assert!(limit(raw).is_err(), "{raw}");
         }
-        assert_eq!(query("").limit(20, 100).unwrap(), 20);
-        assert_eq!(query("limit=100").limit(20, 100).unwrap(), 100);
+        assert_eq!(limit("").unwrap(), 20);
+        assert_eq!(limit("limit=100").unwrap(), 100);
+        let many = ["statuses[]=idle"; 101].join("&");
+        assert_eq!(
+            query(&many).choices(&lists::STATUSES, |_| false).unwrap_err().message,
+            "statuses: has 101 entries; send at most 100"
+        );
     }
 
     #[test]
     fn unknown_keys_are_refused_by_name() {
-        let error = query("colour=red").finish().unwrap_err();
+        let error = query("colour=red").finish(&EMPTY).unwrap_err();
         assert_eq!(error.message, "colour: is no parameter of this request; leave it out");
-        query("beta=true").finish().unwrap();
+        query("beta=true").finish(&EMPTY).unwrap();
     }
 
     #[test]
     fn bounds_are_times_with_any_offset() {
         let raw = "created_at[gte]=2026-01-01T00%3A00%3A00%2B00%3A00&created_at%5Blt%5D=\
                    2026-01-02T02:00:00+02:00";
-        let mut query = query(raw);
-        let range = query.times("created_at").unwrap();
-        query.finish().unwrap();
+        static TABLE: Table = Table { name: "Test", about: "", fields: &[lists::CREATED] };
+        let mut bounds = query(raw);
+        let range = bounds.times(&lists::CREATED).unwrap();
+        bounds.finish(&TABLE).unwrap();
         assert_eq!(range.first(), Micros::parse("2026-01-01T00:00:00Z"));
         assert_eq!(range.last(), Micros::parse("2026-01-01T23:59:59.999999Z"));
-        assert!(Query::parse(Some("created_at[gt]=x")).unwrap().times("created_at").is_err());
+        assert!(query("created_at[gt]=x").times(&lists::CREATED).is_err());
         let outside = crate::page::Position { number: 0, id: String::new() };
         let cursor = Cursor::after("x", Order::Asc, outside);
         assert!(range.admit(Some(&cursor), "created_at").is_err());
@@ -288,7 +339,8 @@ mod tests {
         for raw in ["a=%", "a=%4", "a=%zz", "a=%ff"] {
             assert!(Query::parse(Some(raw)).is_err(), "{raw}");
         }
-        assert_eq!(query("a=%C3%A9+b").one("a").unwrap().as_deref(), Some("é b"));
-        assert!(query("f=yes").flag("f").is_err());
+        let mut scope = query("scope_id=%C3%A9+b");
+        assert_eq!(scope.one(&lists::SCOPE).unwrap().as_deref(), Some("é b"));
+        assert!(query("include_archived=yes").flag(&lists::ARCHIVED).is_err());
     }
 }

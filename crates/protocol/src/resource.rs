@@ -5,7 +5,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{ApiError, Fields, Timestamp, fields::wrong, id::IdKind};
+use crate::{ApiError, Fields, Timestamp, fields::wrong, schema::resources as schema};
 
 /// Below this all files appear.
 pub const UPLOADS: &str = "/mnt/session/uploads";
@@ -16,8 +16,6 @@ const OWN: &str = "/mnt/session";
 /// How many resources a session may have.
 pub const MOST: usize = 500;
 
-const TYPES: [&str; 3] = ["file", "github_repository", "memory_store"];
-const LATER: &str = "is not supported by this version";
 /// The longest name that Linux takes, in bytes.
 const LONGEST_COMPONENT: usize = 255;
 
@@ -86,20 +84,13 @@ pub fn parse_list(values: Vec<Value>) -> Result<Vec<NewFileResource>, ApiError> 
 /// # Errors
 /// 400 that names the field, or the path in the hosted wording.
 pub fn parse(mut fields: Fields, path: String) -> Result<NewFileResource, ApiError> {
-    let kind = fields.required_choice("type", &TYPES)?;
-    if kind != "file" {
-        return Err(fields.wrong("type", &format!("{kind} {LATER}"), "send file"));
-    }
-    let file_id = fields.required_text("file_id", 1..=128)?;
-    if !IdKind::File.is_well_formed(&file_id) {
-        let what = format!("{file_id:?} is no such id");
-        return Err(fields.wrong("file_id", &what, "send an id that begins with file_"));
-    }
-    let mount = match fields.text("mount_path", 1..=4096)?.value() {
-        Some(text) => mount(&text, &fields.path_of("mount_path"))?,
+    fields.tag(&schema::RESOURCE)?;
+    let file_id = fields.id(&schema::FILE_ID)?;
+    let mount = match fields.text(&schema::MOUNT_PATH)?.value() {
+        Some(text) => mount(&text, &fields.path_of(&schema::MOUNT_PATH))?,
         None => Mount { path: format!("{UPLOADS}/{file_id}"), literal: None },
     };
-    fields.finish()?;
+    fields.finish(&schema::FILE)?;
     Ok(NewFileResource { path, file_id, mount })
 }
 

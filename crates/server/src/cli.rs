@@ -25,7 +25,7 @@ use tokio::{
 use crate::{
     Error,
     config::{Config, Flags, OWN_PROGRAM},
-    demo,
+    demo, openapi,
     start::{self, GRACE},
 };
 
@@ -84,6 +84,8 @@ enum Command {
     Workspaces(workspaces::WorkspacesArguments),
     /// Say what this host allows and what is missing.
     Doctor(doctor::DoctorArguments),
+    /// Print the description of the API (OpenAPI 3.1).
+    Openapi,
 }
 
 #[derive(Debug, Args)]
@@ -128,6 +130,10 @@ pub fn run() -> ExitCode {
             Command::Keys(arguments) => keys::run(arguments).await.map(done),
             Command::Workspaces(arguments) => workspaces::run(arguments).await.map(done),
             Command::Doctor(arguments) => doctor::run(arguments).await,
+            Command::Openapi => {
+                say_text(&openapi::render());
+                Ok(ExitCode::SUCCESS)
+            }
         }
     });
     // Whoever signals twice does not want to wait for anything.

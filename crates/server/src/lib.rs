@@ -14,6 +14,7 @@ pub mod demo;
 pub mod error;
 pub mod keys;
 pub mod local;
+pub mod openapi;
 pub mod rules;
 pub mod sandbox;
 pub mod scope;

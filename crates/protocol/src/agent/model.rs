@@ -5,7 +5,11 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{ApiError, Fields, Given, fields::wrong};
+use crate::{
+    ApiError, Fields, Given,
+    fields::{choose, wrong},
+    schema::agents as schema,
+};
 
 /// What is known of models when an agent is saved.
 pub trait ModelRules: Send + Sync {
@@ -55,13 +59,12 @@ pub enum Effort {
 }
 
 impl Effort {
-    const NAMES: [&'static str; 5] = ["low", "medium", "high", "xhigh", "max"];
     const ALL: [Self; 5] = [Self::Low, Self::Medium, Self::High, Self::Xhigh, Self::Max];
 
     /// The name on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
-        Self::NAMES[self as usize]
+        schema::EFFORTS[self as usize]
     }
 
     /// The level of that name.
@@ -90,80 +93,92 @@ pub(super) fn read(
     before: Option<&ModelConfig>,
     rules: &dyn ModelRules,
 ) -> Result<ModelConfig, ApiError> {
-    let (mut fields, name_path) = match value {
+    let name = &schema::MODEL_ID;
+    let (fields, id, name_path) = match value {
         Value::String(_) => {
-            let mut fields = serde_json::Map::new();
-            fields.insert("id".into(), value);
-            (Fields::open(Value::Object(fields), path)?, path.to_owned())
+            let id = crate::fields::text(value, path, name)?;
+            (None, id, path.to_owned())
         }
-        Value::Object(_) => (Fields::open(value, path)?, format!("{path}.id")),
+        Value::Object(_) => {
+            let mut fields = Fields::open(value, path)?;
+            let id = fields.required_text(name)?;
+            let name_path = fields.path_of(name);
+            (Some(fields), id, name_path)
+        }
         other => {
             let what = format!("is {}", crate::fields::kind_of(&other));
-            return Err(wrong(path, &what, "send a model's name or an object with its id"));
+            return Err(wrong(path, &what, &schema::MODEL.what_is_right()));
         }
     };
-    let id = match fields.required("id", "send a model's name")? {
-        Value::String(id) if (1..=256).contains(&id.chars().count()) => id,
-        _ => return Err(wrong(&name_path, "is no name", "send a text of 1 to 256 characters")),
-    };
     rules.exists(&id).map_err(|reason| ApiError::invalid(format!("{name_path}: {reason}")))?;
-    let effort = match take_effort(&mut fields)? {
-        Given::Value(effort) if rules.supports_effort(&id, effort) => Some(effort),
+    let mut config = ModelConfig {
+        effort: match before {
+            Some(before) if before.id == id => before.effort,
+            _ => rules.default_effort(&id),
+        },
+        id,
+        speed: Speed::Standard,
+        inference_geo: None,
+    };
+    if let Some(mut fields) = fields {
+        read_settings(&mut fields, &mut config, rules)?;
+        fields.finish(&schema::MODEL_CONFIG)?;
+    }
+    Ok(config)
+}
+
+/// Reads what an object says of a model besides its name.
+fn read_settings(
+    fields: &mut Fields,
+    config: &mut ModelConfig,
+    rules: &dyn ModelRules,
+) -> Result<(), ApiError> {
+    let id = &config.id;
+    match take_effort(fields)? {
+        Given::Value(effort) if rules.supports_effort(id, effort) => config.effort = Some(effort),
         Given::Value(effort) => {
-            let right = match rules.default_effort(&id) {
+            let right = match rules.default_effort(id) {
                 Some(default) => format!("leave it out for {}", default.as_str()),
                 None => "leave it out".into(),
             };
             let what = format!("{} is not supported by {id}", effort.as_str());
-            return Err(fields.wrong("effort", &what, &right));
+            return Err(fields.wrong(&schema::EFFORT, &what, &right));
         }
-        Given::Absent => match before {
-            Some(before) if before.id == id => before.effort,
-            _ => rules.default_effort(&id),
-        },
-        Given::Null => rules.default_effort(&id),
-    };
-    let speed = match fields.choice("speed", &["standard", "fast"])? {
-        Given::Value("fast") if rules.supports_fast(&id) => Speed::Fast,
+        Given::Absent => {}
+        Given::Null => config.effort = rules.default_effort(id),
+    }
+    match fields.choice(&schema::SPEED)? {
+        Given::Value("fast") if rules.supports_fast(id) => config.speed = Speed::Fast,
         Given::Value("fast") => {
             let what = format!("fast is not supported by {id}");
-            return Err(fields.wrong("speed", &what, "send standard or leave it out"));
+            return Err(fields.wrong(&schema::SPEED, &what, "send standard or leave it out"));
         }
-        _ => Speed::Standard,
-    };
-    let inference_geo = match fields.text("inference_geo", 1..=64)? {
-        Given::Value(geo) if !rules.supports_geo(&id) => {
+        _ => {}
+    }
+    match fields.choice(&schema::GEO)? {
+        Given::Value(geo) if !rules.supports_geo(id) => {
             let what = format!("{geo:?} is not supported by {id}");
-            return Err(fields.wrong("inference_geo", &what, "leave it out"));
+            Err(fields.wrong(&schema::GEO, &what, "leave it out"))
         }
-        Given::Value(geo) if geo == "us" || geo == "global" => Some(geo),
-        Given::Value(geo) => {
-            let what = format!("{geo:?} is unknown");
-            return Err(fields.wrong("inference_geo", &what, "send us or global"));
+        given => {
+            config.inference_geo = given.value().map(str::to_owned);
+            Ok(())
         }
-        Given::Absent | Given::Null => None,
-    };
-    fields.finish()?;
-    Ok(ModelConfig { id, effort, speed, inference_geo })
+    }
 }
 
 fn take_effort(fields: &mut Fields) -> Result<Given<Effort>, ApiError> {
-    let path = fields.path_of("effort");
-    let name = match fields.any("effort") {
+    let path = fields.path_of(&schema::EFFORT);
+    let name = match fields.any(&schema::EFFORT)? {
         Given::Absent => return Ok(Given::Absent),
         Given::Null => return Ok(Given::Null),
-        Given::Value(Value::Object(level)) => {
-            let mut level = Fields::open(Value::Object(level), path)?;
-            let name = level.required_choice("type", &Effort::NAMES)?;
-            level.finish()?;
+        Given::Value(level @ Value::Object(_)) => {
+            let mut level = Fields::open(level, path)?;
+            let name = level.required_choice(&schema::EFFORT_TYPE)?;
+            level.finish(&schema::EFFORT_LEVEL)?;
             name
         }
-        Given::Value(name) => {
-            let mut level = serde_json::Map::new();
-            level.insert("effort".into(), name);
-            let at = path.strip_suffix(".effort").unwrap_or_default().to_owned();
-            Fields::open(Value::Object(level), at)?.required_choice("effort", &Effort::NAMES)?
-        }
+        Given::Value(name) => choose(&name, &path, schema::EFFORTS)?,
     };
     Ok(Effort::parse(name).map_or(Given::Null, Given::Value))
 }

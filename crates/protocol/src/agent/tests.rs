@@ -284,12 +284,15 @@ fn a_model_is_resolved_when_it_is_saved() {
         ),
         (json!({ "id": "plain", "speed": "fast" }), "model.speed: fast is not supported"),
         (json!({ "id": "plain", "inference_geo": "us" }), "model.inference_geo: \"us\" is not"),
-        (json!({ "id": "rich", "inference_geo": "mars" }), "model.inference_geo: \"mars\" is unk"),
+        (
+            json!({ "id": "rich", "inference_geo": "mars" }),
+            "Failed to parse request: model.inference_geo: \"mars\" is not a valid value",
+        ),
         (
             json!({ "id": "rich", "x": 1 }),
             "Failed to parse request body: unknown field \"model.x\"",
         ),
-        (json!(""), "model: is no name"),
+        (json!(""), "model: is empty"),
         (json!(7), "model: is a number"),
         (json!(null), "model: is null"),
     ] {
@@ -363,7 +366,11 @@ fn overrides_change_the_copy_alone() {
         "tools": [toolset(json!({}))],
     }))
     .unwrap();
-    let over = |sent: Value| parse_overrides(&base, Fields::open(sent, "agent").unwrap(), &Rules);
+    let over = |sent: Value| {
+        let mut agent = json!({ "type": "agent_with_overrides", "id": "agent_1" });
+        agent.as_object_mut().unwrap().extend(sent.as_object().unwrap().clone());
+        Reference::parse(agent)?.apply(&base, &Rules)
+    };
     assert_eq!(over(json!({})).unwrap(), base.snapshot());
     let changed = over(json!({ "model": "rich", "system": null, "tools": [] })).unwrap();
     assert_eq!((changed.id.as_str(), changed.version), ("agent_1", 1));

@@ -9,10 +9,8 @@ use serde_json::Value;
 use crate::{
     ApiError, Fields, Given,
     fields::{kind_of, wrong},
+    schema::{Field, Shape, tools as schema},
 };
-
-/// At most this many entries in `tools`.
-const TOOLS: usize = 256;
 
 /// One entry of `tools`, in the form in which responses show it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -63,7 +61,7 @@ impl Serialize for ToolConfig {
         map.serialize_entry("enabled", &self.enabled)?;
         map.serialize_entry("permission_policy", &self.permission_policy)?;
         for option in self.name.options() {
-            map.serialize_entry(option, &())?;
+            map.serialize_entry(option.name, &())?;
         }
         map.end()
     }
@@ -99,13 +97,10 @@ impl ToolName {
     pub const SANDBOX: [Self; 6] =
         [Self::Bash, Self::Read, Self::Write, Self::Edit, Self::Glob, Self::Grep];
 
-    const ALL: [&'static str; 8] =
-        ["bash", "edit", "glob", "grep", "read", "web_fetch", "web_search", "write"];
-
     /// The name on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
-        Self::ALL[self as usize]
+        schema::NAMES[self as usize]
     }
 
     /// The tool of that name.
@@ -126,12 +121,10 @@ impl ToolName {
 
     /// Options that its entry may hold besides the common ones. None is supported yet, so that
     /// responses show them as null.
-    const fn options(self) -> &'static [&'static str] {
+    const fn options(self) -> &'static [Field] {
         match self {
-            Self::WebFetch => {
-                &["allowed_domains", "blocked_domains", "max_content_tokens", "url_sources"]
-            }
-            Self::WebSearch => &["allowed_domains", "blocked_domains", "user_location"],
+            Self::WebFetch => &schema::FETCH_OPTIONS,
+            Self::WebSearch => &schema::SEARCH_OPTIONS,
             _ => &[],
         }
     }
@@ -213,9 +206,9 @@ fn toolset(tools: &[Tool]) -> Option<&Toolset> {
 }
 
 /// Takes `tools`: `Absent` keeps, null and `[]` mean none.
-pub(super) fn take(fields: &mut Fields) -> Result<Given<Vec<Tool>>, ApiError> {
-    let path = fields.path_of("tools");
-    let sent = match fields.list("tools", 0..=TOOLS)? {
+pub(super) fn take(fields: &mut Fields, field: &Field) -> Result<Given<Vec<Tool>>, ApiError> {
+    let path = fields.path_of(field);
+    let sent = match fields.list(field)? {
         Given::Absent => return Ok(Given::Absent),
         Given::Null => return Ok(Given::Null),
         Given::Value(sent) => sent,
@@ -230,34 +223,28 @@ pub(super) fn take(fields: &mut Fields) -> Result<Given<Vec<Tool>>, ApiError> {
 }
 
 fn read_tool(mut fields: Fields) -> Result<Tool, ApiError> {
-    let choices = ["agent_toolset_20260401", "custom", "mcp_toolset"];
-    let tool = match fields.required_choice("type", &choices)? {
-        "agent_toolset_20260401" => Tool::Toolset(read_toolset(&mut fields)?),
-        "custom" => Tool::Custom(read_custom(&mut fields)?),
-        _ => {
-            return Err(fields.wrong(
-                "type",
-                "mcp_toolset is not supported by this version",
-                "leave this entry out",
-            ));
-        }
-    };
-    fields.finish()?;
-    Ok(tool)
+    if fields.tag(&schema::TOOL)? == "custom" {
+        let tool = read_custom(&mut fields)?;
+        fields.finish(&schema::CUSTOM)?;
+        return Ok(Tool::Custom(tool));
+    }
+    let toolset = read_toolset(&mut fields)?;
+    fields.finish(&schema::TOOLSET)?;
+    Ok(Tool::Toolset(toolset))
 }
 
 fn read_toolset(fields: &mut Fields) -> Result<Toolset, ApiError> {
     let mut default_config =
         DefaultConfig { enabled: true, permission_policy: Policy::AlwaysAllow };
-    if let Given::Value(mut given) = fields.object("default_config")? {
+    if let Given::Value(mut given) = fields.object(&schema::DEFAULT_FIELD)? {
         if let Some(policy) = take_policy(&mut given)? {
             default_config.permission_policy = policy;
         }
-        default_config.enabled = given.flag("enabled")?.value().unwrap_or(true);
-        given.finish()?;
+        default_config.enabled = given.flag(&schema::ENABLED)?.value().unwrap_or(true);
+        given.finish(&schema::DEFAULT)?;
     }
-    let path = fields.path_of("configs");
-    let sent = fields.list("configs", 0..=TOOLS)?.value().unwrap_or_default();
+    let path = fields.path_of(&schema::CONFIGS);
+    let sent = fields.list(&schema::CONFIGS)?.value().unwrap_or_default();
     let mut configs = Vec::with_capacity(sent.len());
     for (index, config) in sent.into_iter().enumerate() {
         let config = Fields::open(config, format!("{path}[{index}]"))?;
@@ -268,76 +255,83 @@ fn read_toolset(fields: &mut Fields) -> Result<Toolset, ApiError> {
 
 fn read_config(mut fields: Fields, default: DefaultConfig) -> Result<ToolConfig, ApiError> {
     let permission_policy = take_policy(&mut fields)?.unwrap_or(default.permission_policy);
-    let text = fields.required_choice("name", &ToolName::ALL)?;
+    let text = fields.tag(&schema::CONFIG)?;
+    let name_field = Field::text(schema::CONFIG.tag, 0, 0, "");
     let Some(name) = ToolName::parse(text) else {
-        return Err(fields.wrong("name", "is unknown", "name a tool"));
+        return Err(fields.wrong(&name_field, "is unknown", "name a tool"));
     };
-    if let Given::Value(kind) = fields.choice("type", &ToolName::ALL)?
+    if let Given::Value(kind) = fields.choice(&schema::CONFIG_TYPE)?
         && kind != text
     {
-        return Err(fields.wrong("type", &format!("is {kind}"), &format!("send {text}")));
+        let right = format!("send {text}");
+        return Err(fields.wrong(&schema::CONFIG_TYPE, &format!("is {kind}"), &right));
     }
-    let enabled = fields.flag("enabled")?.value().unwrap_or(default.enabled);
+    let enabled = fields.flag(&schema::ENABLED)?.value().unwrap_or(default.enabled);
     for option in name.options() {
-        fields.unsupported(option, "leave it out")?;
+        fields.later(option)?;
     }
     if enabled && !name.is_sandboxed() {
         return Err(fields.wrong(
-            "name",
+            &name_field,
             &format!("{text} is not supported by this version"),
             "leave this entry out or send \"enabled\": false",
         ));
     }
-    fields.finish()?;
+    if let Some(Shape::Taken(table)) = schema::CONFIG.member(text).map(|member| &member.shape) {
+        fields.finish(table)?;
+    }
     Ok(ToolConfig { name, enabled, permission_policy })
 }
 
 fn take_policy(fields: &mut Fields) -> Result<Option<Policy>, ApiError> {
-    let Given::Value(mut policy) = fields.object("permission_policy")? else { return Ok(None) };
-    let value = policy.required("type", "send always_allow or always_ask")?;
+    let Given::Value(mut policy) = fields.object(&schema::POLICY_FIELD)? else { return Ok(None) };
+    let field = &schema::POLICY_TYPE;
+    let path = policy.path_of(field);
+    let value = policy.required(field)?;
+    let (taken, later) = field.choices();
+    // The hosted service does not name the choices here.
     let chosen = match value.as_str() {
-        Some("always_allow") => Policy::AlwaysAllow,
-        Some("always_ask") => Policy::AlwaysAsk,
-        Some("auto") => {
-            return Err(policy.wrong(
-                "type",
-                "auto is not supported by this version",
-                "send always_allow or always_ask",
-            ));
+        Some(name) if taken.contains(&name) => match name {
+            "always_ask" => Policy::AlwaysAsk,
+            _ => Policy::AlwaysAllow,
+        },
+        Some(name) if later.contains(&name) => {
+            let what = format!("{name} is not supported by this version");
+            return Err(wrong(&path, &what, &field.what_is_right()));
         }
         _ => {
-            let path = policy.path_of("type");
             return Err(ApiError::invalid(format!(
                 "Failed to parse request: {path}: {value} is not a valid value"
             )));
         }
     };
-    policy.finish()?;
+    policy.finish(&schema::POLICY)?;
     Ok(Some(chosen))
 }
 
 fn read_custom(fields: &mut Fields) -> Result<CustomTool, ApiError> {
-    let name = fields.required_text("name", 1..=128)?;
+    let field = &schema::CUSTOM_NAME;
+    let name = fields.required_text(field)?;
     if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-') {
         return Err(fields.wrong(
-            "name",
+            field,
             &format!("{name:?} has other characters"),
             "send letters, digits, underscores and hyphens",
         ));
     }
     if ToolName::parse(&name).is_some() {
         let what = format!("{name:?} is the name of a built-in tool");
-        return Err(fields.wrong("name", &what, "choose another name"));
+        return Err(fields.wrong(field, &what, "choose another name"));
     }
     for prefix in ["mcp__", "ant__"] {
         if name.starts_with(prefix) {
             let what = format!("begins with {prefix:?}, which is reserved");
-            return Err(fields.wrong("name", &what, "choose another name"));
+            return Err(fields.wrong(field, &what, "choose another name"));
         }
     }
-    let description = fields.required_text("description", 1..=4096)?;
-    let input_schema = fields.required("input_schema", "send a JSON Schema of type object")?;
-    check_schema(&input_schema, &fields.path_of("input_schema"))?;
+    let description = fields.required_text(&schema::CUSTOM_DESCRIPTION)?;
+    let input_schema = fields.required(&schema::INPUT_SCHEMA)?;
+    check_schema(&input_schema, &fields.path_of(&schema::INPUT_SCHEMA))?;
     Ok(CustomTool { name, description, input_schema })
 }
 

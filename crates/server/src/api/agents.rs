@@ -9,6 +9,7 @@ use posthouse_protocol::{
     agent::{self, Agent, Changed},
     id::IdKind,
     page::{Cursor, Order, Page, Position},
+    schema::lists,
 };
 use posthouse_store::tables::{
     Connection,
@@ -50,8 +51,8 @@ pub async fn create(call: Call) -> Result<Answer, Refusal> {
 pub async fn retrieve(call: Call) -> Result<Answer, Refusal> {
     let id = call.id(0, IdKind::Agent)?;
     let mut query = call.query()?;
-    let version = query.integer("version", 1..=i64::MAX)?;
-    query.finish()?;
+    let version = query.integer(&lists::VERSION)?;
+    query.finish(&lists::AGENT)?;
     let workspace = &call.principal.workspace;
     let body = call.app.database.read(|connection| {
         let Some(version) = version else { return Ok(find(connection, workspace, id)?.body) };
@@ -97,7 +98,7 @@ pub async fn update(call: Call) -> Result<Answer, Refusal> {
 pub async fn archive(call: Call) -> Result<Answer, Refusal> {
     call.no_query()?;
     let id = call.id(0, IdKind::Agent)?.to_owned();
-    call.fields()?.finish()?;
+    call.no_fields()?;
     let (workspace, at) = (Arc::clone(&call.principal.workspace), call.at);
     call.once(move |connection| {
         let row = find(connection, &workspace, &id)?;
@@ -117,12 +118,12 @@ pub async fn archive(call: Call) -> Result<Answer, Refusal> {
 /// 400 about the query.
 pub async fn list(call: Call) -> Result<Answer, Refusal> {
     let mut query = call.query()?;
-    let limit = query.limit(20, 100)?;
-    let include_archived = query.flag("include_archived")?;
-    let times = query.times("created_at")?;
-    let cursor = query.page(LIST, Order::Desc)?;
-    times.admit(cursor.as_ref(), "created_at")?;
-    query.finish()?;
+    let limit = query.limit(&lists::LIMIT_100)?;
+    let include_archived = query.flag(&lists::ARCHIVED)?;
+    let times = query.times(&lists::CREATED)?;
+    let cursor = query.page(&lists::PAGE, LIST, Order::Desc)?;
+    query.finish(&lists::AGENTS)?;
+    times.admit(cursor.as_ref(), lists::CREATED.name)?;
     let which = AgentList {
         workspace: call.principal.workspace.to_string(),
         include_archived,
@@ -145,9 +146,10 @@ pub async fn list(call: Call) -> Result<Answer, Refusal> {
 pub async fn versions(call: Call) -> Result<Answer, Refusal> {
     let id = call.id(0, IdKind::Agent)?;
     let mut query = call.query()?;
-    let limit = query.limit(20, 100)?;
-    let before = query.page(VERSIONS, Order::Desc)?.map(|cursor| cursor.position.number);
-    query.finish()?;
+    let limit = query.limit(&lists::LIMIT_100)?;
+    let cursor = query.page(&lists::PAGE, VERSIONS, Order::Desc)?;
+    let before = cursor.map(|cursor| cursor.position.number);
+    query.finish(&lists::VERSIONS)?;
     let workspace = &call.principal.workspace;
     let rows = call.app.database.read::<_, Refusal>(|connection| {
         find(connection, workspace, id)?;

@@ -12,7 +12,9 @@ use axum::{
 };
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
-use posthouse_protocol::{ApiError, ErrorKind, Fields, Micros, id::IdKind, query::Query};
+use posthouse_protocol::{
+    ApiError, ErrorKind, Fields, Micros, id::IdKind, query::Query, schema::EMPTY,
+};
 use posthouse_store::{
     answers::{self, Post},
     log::Answered,
@@ -78,7 +80,7 @@ impl Call {
     pub fn no_query(&self) -> Result<(), ApiError> {
         match self.parts.uri.query() {
             None => Ok(()),
-            Some(_) => self.query()?.finish(),
+            Some(_) => self.query()?.finish(&EMPTY),
         }
     }
 
@@ -100,6 +102,14 @@ impl Call {
             Some(id) => Answer::kept(answered.answer, self.app.unwritten.clone(), id),
             None => Answer::new(answered.answer),
         }
+    }
+
+    /// Refuses any field in the body.
+    ///
+    /// # Errors
+    /// 400 that names the field, or when the body is no JSON object.
+    pub fn no_fields(&self) -> Result<(), ApiError> {
+        self.fields()?.finish(&EMPTY)
     }
 
     /// The fields of the body; none when it is empty.

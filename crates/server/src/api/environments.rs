@@ -9,6 +9,7 @@ use posthouse_protocol::{
     environment::{self, Environment},
     id::IdKind,
     page::{Cursor, Order, Page, Position},
+    schema::lists,
 };
 use posthouse_store::tables::{
     Connection,
@@ -83,7 +84,7 @@ pub async fn update(call: Call) -> Result<Answer, Refusal> {
 pub async fn archive(call: Call) -> Result<Answer, Refusal> {
     call.no_query()?;
     let id = call.id(0, IdKind::Environment)?.to_owned();
-    call.fields()?.finish()?;
+    call.no_fields()?;
     let (workspace, at) = (Arc::clone(&call.principal.workspace), call.at);
     call.once(move |connection| {
         let row = find(connection, &workspace, &id)?;
@@ -122,10 +123,10 @@ pub async fn delete(call: Call) -> Result<Answer, Refusal> {
 /// 400 about the query.
 pub async fn list(call: Call) -> Result<Answer, Refusal> {
     let mut query = call.query()?;
-    let limit = query.limit(20, 1000)?;
-    let include_archived = query.flag("include_archived")?;
-    let cursor = query.page(LIST, Order::Desc)?;
-    query.finish()?;
+    let limit = query.limit(&lists::LIMIT_1000)?;
+    let include_archived = query.flag(&lists::ARCHIVED)?;
+    let cursor = query.page(&lists::PAGE, LIST, Order::Desc)?;
+    query.finish(&lists::ENVIRONMENTS)?;
     let workspace = Arc::clone(&call.principal.workspace);
     let rows = call
         .app

@@ -21,6 +21,7 @@ use posthouse_protocol::{
     id::IdKind,
     page::{Cursor, Order, Page, Position},
     query::{Query, TimeRange},
+    schema::lists,
 };
 use posthouse_store::{
     Log, Record, SessionRow,
@@ -32,8 +33,6 @@ use super::{Answer, Call, Refusal, sessions as session_routes};
 
 const LIST: &str = "events";
 const THREAD_LIST: &str = "thread_events";
-/// The longest page, and the page when nobody says how long it should be.
-const MOST: usize = 1000;
 
 /// `POST /v1/sessions/{session}/events`: all events or none, durable before the answer.
 ///
@@ -171,28 +170,24 @@ struct Named {
 pub async fn list(call: Call) -> Result<Answer, Refusal> {
     let row = session_routes::find_row(&call)?;
     let mut query = call.query()?;
-    let order = query.order(Order::Asc)?;
-    let times = query.times("created_at")?;
-    let types = query.many("types");
+    let order = query.order(&lists::OLDEST_FIRST)?;
+    let times = query.times(&lists::CREATED)?;
     let view = view_of(&call, &mut query)?;
-    if let Some(unknown) = types.iter().find(|kind| !is_listable(kind, &view)) {
-        return Err(ApiError::invalid(format!(
-            "types: {unknown:?} is not a valid value; send one of {}",
-            event::LISTABLE.join(", ")
-        ))
-        .into());
-    }
+    let own = |kind: &str| view.own && kind.starts_with("posthouse.");
+    let types = query.choices(&lists::EVENT_TYPES, own)?;
     let selection = Selection {
         order,
         times,
         types,
-        limit: query.limit(MOST, MOST)?,
-        after: query.integer("after_seq", 0..=i64::MAX)?.unwrap_or(0),
-        before: query.integer("before_seq", 1..=i64::MAX)?.unwrap_or(i64::MAX),
-        cursor: query.page(LIST, order)?,
+        limit: query.limit(&lists::LIMIT_ALL)?,
+        after: query.integer(&lists::AFTER)?.unwrap_or(lists::AFTER.default_integer()),
+        before: query.integer(&lists::BEFORE)?.unwrap_or(i64::MAX),
+        cursor: query.page(&lists::PAGE, LIST, order)?,
         view,
     };
-    query.finish()?;
+    query.finish(&lists::EVENTS)?;
+    admit(call.app.engine.log(), &row, &selection)?;
+
     page(&call, row, selection, LIST).await
 }
 
@@ -210,20 +205,20 @@ pub async fn list_thread(call: Call) -> Result<Answer, Refusal> {
         order: Order::Asc,
         times: TimeRange::default(),
         types: Vec::new(),
-        limit: query.limit(MOST, MOST)?,
+        limit: query.limit(&lists::LIMIT_ALL)?,
         after: 0,
         before: i64::MAX,
-        cursor: query.page(THREAD_LIST, Order::Asc)?,
+        cursor: query.page(&lists::PAGE, THREAD_LIST, Order::Asc)?,
         view,
     };
-    query.finish()?;
+    query.finish(&lists::THREAD_EVENTS)?;
     page(&call, row, selection, THREAD_LIST).await
 }
 
 /// Whether the caller wants the log's own records. What was sent to a provider and came back
 /// is for administrators.
 pub(super) fn view_of(call: &Call, query: &mut Query) -> Result<View, Refusal> {
-    let own = query.flag("posthouse_events")?;
+    let own = query.flag(&lists::OWN)?;
     if own && !call.principal.admin {
         return Err(ApiError::new(
             ErrorKind::Permission,
@@ -234,8 +229,21 @@ pub(super) fn view_of(call: &Call, query: &mut Query) -> Result<View, Refusal> {
     Ok(View { own })
 }
 
-fn is_listable(kind: &str, view: &View) -> bool {
-    event::LISTABLE.contains(&kind) || (view.own && kind.starts_with("posthouse."))
+/// Refuses bounds that leave out the event at which a cursor stands.
+///
+/// # Errors
+/// 400 that names the bounds.
+fn admit(log: &Log, row: &SessionRow, selection: &Selection) -> Result<(), Refusal> {
+    let Some(cursor) = selection.cursor.as_ref().filter(|_| !selection.times.is_open()) else {
+        return Ok(());
+    };
+    let Place::At(seq) = place_of(cursor)? else { return Ok(()) };
+    match fetch(log, row.number, seq).map_err(damaged)? {
+        Some(record) if !selection.times.contains(record.at) => {
+            Err(TimeRange::out_of_bounds(lists::CREATED.name).into())
+        }
+        _ => Ok(()),
+    }
 }
 
 struct Selection {

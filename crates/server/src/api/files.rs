@@ -32,6 +32,7 @@ use posthouse_protocol::{
     id::IdKind,
     page::{Cursor, Order, Position},
     query::Query,
+    schema::{files as schema, lists},
 };
 use posthouse_store::{
     BlobError, Blobs, NewBlob,
@@ -46,9 +47,6 @@ use super::{
 };
 
 const LIST: &str = "files";
-
-/// How many ids a list may be asked for.
-const MOST_IDS: usize = 100;
 
 /// How many bytes of a form may be neither content nor over: its boundaries, its heads, and what
 /// has been read and not looked at.
@@ -151,8 +149,8 @@ async fn read_form(
     while let Some(part) = parts.next_field().await.map_err(broken)? {
         let name = part.name().unwrap_or_default().to_owned();
         let twice = match name.as_str() {
-            "file" => form.file.is_some(),
-            "expires_in_seconds" => form.expires_in_seconds.is_some(),
+            name if name == schema::FILE.name => form.file.is_some(),
+            name if name == schema::EXPIRES_IN.name => form.expires_in_seconds.is_some(),
             _ => {
                 return Err(ApiError::invalid(format!(
                     "Failed to parse request body: unknown field {name:?}"
@@ -164,7 +162,9 @@ async fn read_form(
             return Err(wrong(&name, "is sent twice", "send it once").into());
         }
         match name.as_str() {
-            "file" => form.file = Some(read_file(part, blobs, limit, &taken).await?),
+            name if name == schema::FILE.name => {
+                form.file = Some(read_file(part, blobs, limit, &taken).await?)
+            }
             _ => form.expires_in_seconds = Some(read_text(part, &taken).await?),
         }
     }
@@ -307,15 +307,16 @@ struct List {
 /// 400 about the query.
 pub async fn list(call: Call) -> Result<Answer, Refusal> {
     let mut query = call.query()?;
-    let ids: BTreeSet<String> = query.many("ids").into_iter().collect();
-    let scope = query.one("scope_id")?;
+    let ids: BTreeSet<String> = query.many(&lists::IDS).into_iter().collect();
+    let scope = query.one(&lists::SCOPE)?;
     let wanted = Wanted::take(&mut query)?;
-    query.finish()?;
+    query.finish(&lists::FILES)?;
     let workspace = Arc::clone(&call.principal.workspace);
     if !ids.is_empty() {
-        if ids.len() > MOST_IDS {
+        let most = *lists::IDS.lengths().end();
+        if ids.len() > most {
             let what = format!("has {} entries", ids.len());
-            return Err(wrong("ids", &what, &format!("send at most {MOST_IDS}")).into());
+            return Err(wrong(lists::IDS.name, &what, &format!("send at most {most}")).into());
         }
         if wanted.is_paged() {
             return Err(wrong("ids", "comes with a page", "leave out one of them").into());
@@ -325,7 +326,8 @@ pub async fn list(call: Call) -> Result<Answer, Refusal> {
         rows.retain(|row| scope.is_none() || row.session == scope);
         return answer(rows, false, None);
     }
-    let limit = wanted.limit.unwrap_or(20);
+    let default = usize::try_from(lists::LIMIT_1000.default_integer()).unwrap_or_default();
+    let limit = wanted.limit.unwrap_or(default);
     let (mut rows, newer) = call
         .app
         .database
@@ -377,12 +379,12 @@ struct Wanted {
 
 impl Wanted {
     fn take(query: &mut Query) -> Result<Self, ApiError> {
-        let limit = query.integer("limit", 1..=1000)?;
+        let limit = query.integer(&lists::LIMIT_1000)?;
         let wanted = Self {
             limit: limit.and_then(|limit| usize::try_from(limit).ok()),
-            cursor: query.page(LIST, Order::Desc)?,
-            after: query.one("after_id")?,
-            before: query.one("before_id")?,
+            cursor: query.page(&lists::PAGE, LIST, Order::Desc)?,
+            after: query.one(&lists::AFTER_ID)?,
+            before: query.one(&lists::BEFORE_ID)?,
         };
         if wanted.after.is_some() && wanted.before.is_some() {
             return Err(wrong("before_id", "comes with after_id", "leave out one of them"));

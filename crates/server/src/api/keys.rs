@@ -6,10 +6,11 @@
 use std::sync::Arc;
 
 use posthouse_protocol::{
-    ApiError, ErrorKind, Fields, Given, Micros,
+    ApiError, ErrorKind, Fields, Micros,
     fields::wrong,
     id::IdKind,
     page::{Cursor, Order, Page, Position},
+    schema::{lists, own as schema},
 };
 use posthouse_store::tables::{
     keys::{self, KeyRow},
@@ -18,10 +19,7 @@ use posthouse_store::tables::{
 use serde_json::{Value, json};
 
 use super::{Answer, Call, Refusal};
-use crate::{
-    keys::NewKey,
-    scope::{MOST_SCOPES, Scopes},
-};
+use crate::{keys::NewKey, scope::Scopes};
 
 const LIST: &str = "keys";
 
@@ -59,7 +57,7 @@ pub async fn create(call: Call) -> Result<Answer, Refusal> {
 pub async fn revoke(call: Call) -> Result<Answer, Refusal> {
     call.no_query()?;
     let id = call.id(0, IdKind::Key)?.to_owned();
-    call.fields()?.finish()?;
+    call.no_fields()?;
     let (at, admin) = (call.at.0, call.principal.admin);
     let workspace = whose(&call);
     let app = Arc::clone(&call.app);
@@ -85,9 +83,9 @@ pub async fn revoke(call: Call) -> Result<Answer, Refusal> {
 /// 400 about the query.
 pub async fn list(call: Call) -> Result<Answer, Refusal> {
     let mut query = call.query()?;
-    let limit = query.limit(100, 1000)?;
-    let cursor = query.page(LIST, Order::Desc)?;
-    query.finish()?;
+    let limit = query.limit(&lists::LIMIT_MANY)?;
+    let cursor = query.page(&lists::PAGE, LIST, Order::Desc)?;
+    query.finish(&schema::LIST)?;
     let workspace = whose(&call);
     let look = move |connection: &_| {
         let after = cursor.as_ref().map(|at| (at.position.number, at.position.id.as_str()));
@@ -107,21 +105,19 @@ fn whose(call: &Call) -> Option<String> {
 }
 
 fn parse(call: &Call, mut fields: Fields) -> Result<NewKey, Refusal> {
-    let name = fields.required_text("name", 1..=256)?;
-    let scopes = match fields.list("scopes", 1..=MOST_SCOPES)? {
-        Given::Value(values) => Scopes::parse(values)?,
-        Given::Absent | Given::Null => {
-            let right = "send what the key may do, such as [\"sessions:*\", \"agents:read\"]";
-            return Err(fields.wrong("scopes", "is missing", right).into());
+    let name = fields.required_text(&schema::NAME)?;
+    let scopes = Scopes::parse(fields.list(&schema::SCOPES)?.value().unwrap_or_default())?;
+    let admin = fields.flag(&schema::ADMIN)?.value().unwrap_or(false);
+    let workspace = fields.text(&schema::WORKSPACE_ID)?.value();
+    let expires_at = match fields.time(&schema::EXPIRES_AT)?.value() {
+        Some(at) if at <= call.at => {
+            return Err(fields
+                .wrong(&schema::EXPIRES_AT, "has passed", "send a time in the future")
+                .into());
         }
+        given => given,
     };
-    let admin = fields.flag("admin")?.value().unwrap_or(false);
-    let workspace = fields.text("workspace_id", 1..=128)?.value();
-    let expires_at = match fields.text("expires_at", 1..=64)?.value() {
-        Some(text) => Some(expiry(&text, call.at)?),
-        None => None,
-    };
-    fields.finish()?;
+    fields.finish(&schema::KEY_CREATE)?;
     let own = &call.principal;
     let refuse = |message: String| Err(ApiError::new(ErrorKind::Permission, message).into());
     if admin && !own.admin {
@@ -149,15 +145,6 @@ fn parse(call: &Call, mut fields: Fields) -> Result<NewKey, Refusal> {
         }
     }
     Ok(NewKey { name, workspace, admin, scopes, expires_at })
-}
-
-fn expiry(text: &str, now: Micros) -> Result<Micros, ApiError> {
-    let at = Micros::parse(text)
-        .ok_or_else(|| wrong("expires_at", &format!("is {text:?}"), "send an RFC 3339 time"))?;
-    if at <= now {
-        return Err(wrong("expires_at", "has passed", "send a time in the future"));
-    }
-    Ok(at)
 }
 
 /// A key as the wire shows it.

@@ -10,6 +10,7 @@ use posthouse_protocol::{
     id::IdKind,
     page::{Cursor, Order, Page, Position},
     resource::{self, FileResource, MOST, NewFileResource},
+    schema::{lists, resources as schema},
 };
 use posthouse_store::tables::{
     Connection, files,
@@ -29,9 +30,9 @@ const LIST: &str = "session_resources";
 pub async fn list(call: Call) -> Result<Answer, Refusal> {
     let session = sessions::find_row(&call)?.id;
     let mut query = call.query()?;
-    let limit = query.limit(MOST, 1000)?;
-    let cursor = query.page(LIST, Order::Asc)?;
-    query.finish()?;
+    let limit = query.limit(&lists::LIMIT_RESOURCES)?;
+    let cursor = query.page(&lists::PAGE, LIST, Order::Asc)?;
+    query.finish(&lists::RESOURCES)?;
     let rows = call
         .app
         .database
@@ -96,13 +97,13 @@ pub async fn update(call: Call) -> Result<Answer, Refusal> {
     call.no_query()?;
     find(&call)?;
     let mut fields = call.fields()?;
-    fields.required_text("authorization_token", 1..=4096)?;
+    fields.required_text(&schema::TOKEN)?;
     let refusal = fields.wrong(
-        "authorization_token",
+        &schema::TOKEN,
         "only a github_repository has one, and this resource is a file",
         "delete the resource and add another one",
     );
-    fields.finish()?;
+    fields.finish(&schema::UPDATE)?;
     Err(refusal.into())
 }
 

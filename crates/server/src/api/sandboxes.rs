@@ -43,7 +43,7 @@ pub async fn list(call: Call) -> Result<Answer, Refusal> {
 /// 404.
 pub async fn kill(call: Call) -> Result<Answer, Refusal> {
     call.no_query()?;
-    call.fields()?.finish()?;
+    call.no_fields()?;
     let session = session_routes::find_row(&call)?.id;
     interrupt(&call, &session).await?;
     let was_live = call.app.engine.hands().kill(&session).await;

@@ -11,13 +11,20 @@ use posthouse_engine::{
 };
 use posthouse_protocol::{
     ApiError, ErrorKind, Fields, Given, Micros,
-    agent::{self, Agent, SessionAgent},
+    agent::{self, Agent, ModelRules, Reference, SessionAgent},
     event::ClientEvent,
-    fields::{kind_of, wrong},
+    fields::wrong,
     id::IdKind,
-    metadata::{self, Removal},
+    metadata,
     page::{Cursor, Order, Page, Position},
     resource,
+    schema::{
+        agents::{METADATA, METADATA_PATCH},
+        events::INITIAL_EVENTS,
+        lists,
+        resources::RESOURCES,
+        sessions as schema,
+    },
 };
 use posthouse_store::{
     InputError, SessionRow,
@@ -30,8 +37,6 @@ use super::{Answer, Call, Refusal, files, resources};
 use crate::scope::{Need, Resource, Verb};
 
 const LIST: &str = "sessions";
-const TITLE: std::ops::RangeInclusive<usize> = 0..=500;
-const LATER: &str = "leave it out";
 
 /// How long after its end a turn may still be shown to a stream that opens late, microseconds.
 pub(super) const REPLAY_WINDOW: i64 = 60 * 1_000_000;
@@ -44,35 +49,22 @@ pub(super) const REPLAY_WINDOW: i64 = 60 * 1_000_000;
 pub async fn create(call: Call) -> Result<Answer, Refusal> {
     call.no_query()?;
     let mut fields = call.fields()?;
-    let agent = fields.required("agent", "send an agent's id or an object that names one")?;
-    let environment = fields.required_text("environment_id", 1..=128)?;
-    let title = fields.text("title", TITLE)?.value();
-    let metadata = metadata::take(&mut fields)?;
-    let events = match fields.list("initial_events", 0..=50)? {
-        Given::Value(events) => ClientEvent::parse_list(events, "initial_events")?,
-        Given::Absent | Given::Null => Vec::new(),
-    };
+    let agent = Reference::parse(fields.required(&schema::AGENT)?)?;
+    let environment = fields.id(&schema::ENVIRONMENT)?;
+    let title = fields.text(&schema::TITLE)?.value();
+    let metadata = metadata::take(&mut fields, &METADATA)?;
+    let events = fields.list(&INITIAL_EVENTS)?.value().unwrap_or_default();
+    let events = ClientEvent::parse_initial(events)?;
     if !events.is_empty() {
         call.require(Need { resource: Resource::Events, verb: Verb::Create })?;
     }
-    let no_message = |event: &ClientEvent| !matches!(event, ClientEvent::Message { .. });
-    if let Some(index) = events.iter().position(no_message) {
-        return Err(wrong(
-            &format!("initial_events[{index}].type"),
-            "can't begin a session",
-            "send user.message events alone",
-        )
-        .into());
+    let resources = fields.list(&RESOURCES)?.value().unwrap_or_default();
+    let resources = resource::parse_list(resources)?;
+    for field in [&schema::BUDGET, &schema::VAULTS, &schema::EXTENSION] {
+        fields.later(field)?;
     }
-    let resources = match fields.list("resources", 0..=resource::MOST)? {
-        Given::Value(values) => resource::parse_list(values)?,
-        Given::Absent | Given::Null => Vec::new(),
-    };
-    for name in ["budget", "vault_ids", "posthouse"] {
-        fields.unsupported(name, LATER)?;
-    }
-    fields.finish()?;
-    let agent = find_agent(&call, agent)?;
+    fields.finish(&schema::CREATE)?;
+    let agent = copy_agent(&call, agent)?;
     let config = find_environment(&call, &environment)?;
     let opened = SessionOpened {
         session: call.mint(IdKind::Session)?,
@@ -120,7 +112,8 @@ pub async fn retrieve(call: Call) -> Result<Answer, Refusal> {
     show(&call, &row, &document)
 }
 
-/// `POST /v1/sessions/{session}`: title, metadata, and the agent's tools while nobody works.
+/// `POST /v1/sessions/{session}`: title, metadata, and the agent's tools and models
+/// while nobody works.
 ///
 /// # Errors
 /// 404, 400 that names the field.
@@ -129,14 +122,18 @@ pub async fn update(call: Call) -> Result<Answer, Refusal> {
     let (row, _) = find(&call)?;
     let mut fields = call.fields()?;
     let change = Change {
-        agent: fields.object("agent")?.value(),
-        title: fields.text("title", TITLE)?,
-        metadata: fields.any("metadata"),
+        agent: fields.object(&schema::NEW_AGENT)?.value(),
+        title: fields.text(&schema::NEW_TITLE)?,
+        metadata: fields.any(&METADATA_PATCH)?,
+        posthouse: fields.object(&schema::SWITCH)?,
+        rules: Arc::clone(&call.app.rules),
     };
-    for name in ["budget", "vault_ids", "posthouse"] {
-        fields.unsupported(name, LATER)?;
+    fields.later(&schema::BUDGET)?;
+    if fields.any(&schema::NEW_VAULTS)? != Given::Absent {
+        let what = "can't be changed";
+        return Err(fields.wrong(&schema::NEW_VAULTS, what, "leave it out").into());
     }
-    fields.finish()?;
+    fields.finish(&schema::UPDATE)?;
     let (at, chance) = (call.at, call.app.engine.chance().clone());
     let log = call.app.engine.log();
     let appended = log.append_input(&row.id, at, Some(call.post()?), move |glance| {
@@ -162,6 +159,8 @@ struct Change {
     agent: Option<Fields>,
     title: Given<String>,
     metadata: Given<Value>,
+    posthouse: Given<Fields>,
+    rules: Arc<dyn ModelRules>,
 }
 
 impl Change {
@@ -170,16 +169,21 @@ impl Change {
             return Err(archived().into());
         }
         let mut after = before.clone();
+        let at_rest = |name: &str| match summary.status.is_working() {
+            false => Ok(()),
+            true => Err(wrong(
+                name,
+                "can't be changed while the session is at work",
+                "send a user.interrupt or wait for the session to be idle",
+            )),
+        };
         if let Some(agent) = self.agent {
-            if summary.status.is_working() {
-                return Err(wrong(
-                    "agent",
-                    "can't be changed while the session is at work",
-                    "send a user.interrupt or wait for the session to be idle",
-                )
-                .into());
-            }
+            at_rest("agent")?;
             after.agent = agent::parse_session_update(&before.agent, agent)?;
+        }
+        if self.posthouse != Given::Absent {
+            at_rest("posthouse")?;
+            after.agent = agent::parse_switch(&after.agent, self.posthouse, self.rules.as_ref())?;
         }
         match self.title {
             Given::Value(title) => after.title = Some(title),
@@ -188,7 +192,7 @@ impl Change {
         }
         if let Given::Value(patch) = self.metadata {
             let mut fields = Fields::open(json!({ "metadata": patch }), "")?;
-            after.metadata = metadata::patch(&mut fields, &before.metadata, Removal::Null)?;
+            after.metadata = metadata::patch(&mut fields, &METADATA_PATCH, &before.metadata)?;
         }
         Ok(after)
     }
@@ -200,18 +204,19 @@ impl Change {
 /// 400 that names the parameter.
 pub async fn list(call: Call) -> Result<Answer, Refusal> {
     let mut query = call.query()?;
-    let order = query.order(Order::Desc)?;
-    let limit = query.limit(20, 1000)?;
-    let cursor = query.page(LIST, order)?;
-    let times = query.times("created_at")?;
-    let agent = query.one("agent_id")?;
-    let agent_version = query.integer("agent_version", 1..=i64::MAX)?;
-    let statuses = query.choices("statuses", &["rescheduling", "running", "idle", "terminated"])?;
-    let archived = query.flag("include_archived")?;
+    let order = query.order(&lists::NEWEST_FIRST)?;
+    let limit = query.limit(&lists::LIMIT_1000)?;
+    let cursor = query.page(&lists::PAGE_BOTH, LIST, order)?;
+    let times = query.times(&lists::CREATED)?;
+    let agent = query.one(&lists::AGENT_ID)?;
+    let agent_version = query.integer(&lists::AGENT_VERSION)?;
+    let statuses = query.choices(&lists::STATUSES, |_| false)?;
+    let archived = query.flag(&lists::ARCHIVED)?;
     // What no session of this version has, none is found by.
-    let nothing = query.one("deployment_id")?.is_some() | query.one("memory_store_id")?.is_some();
-    query.finish()?;
-    times.admit(cursor.as_ref(), "created_at")?;
+    let (deployment, memory) = (query.one(&lists::DEPLOYMENT)?, query.one(&lists::MEMORY)?);
+    let nothing = deployment.is_some() || memory.is_some();
+    query.finish(&lists::SESSIONS)?;
+    times.admit(cursor.as_ref(), lists::CREATED.name)?;
     let backward = cursor.as_ref().is_some_and(|cursor| cursor.backward);
     let filter = SessionFilter {
         workspace: call.principal.workspace.to_string(),
@@ -262,7 +267,7 @@ pub async fn list(call: Call) -> Result<Answer, Refusal> {
 pub async fn archive(call: Call) -> Result<Answer, Refusal> {
     call.no_query()?;
     let (row, _) = find(&call)?;
-    call.fields()?.finish()?;
+    call.no_fields()?;
     let (at, chance) = (call.at, call.app.engine.chance().clone());
     let post = Some(call.post()?);
     let appended = call.app.engine.log().append_input(&row.id, at, post, move |glance| {
@@ -373,29 +378,22 @@ pub(super) fn missing() -> ApiError {
     ApiError::not_found("Session not found.")
 }
 
-/// The agent that a session is made of: by id, by id and version, or with overrides.
-fn find_agent(call: &Call, reference: Value) -> Result<SessionAgent, Refusal> {
-    if let Value::String(id) = reference {
-        return Ok(load_agent(call, &id, None)?.snapshot());
-    }
-    if !reference.is_object() {
-        let what = format!("is {}", kind_of(&reference));
-        return Err(wrong("agent", &what, "send an agent's id or an object").into());
-    }
-    let mut fields = Fields::open(reference, "agent")?;
-    let kind = fields.required_choice("type", &["agent", "agent_with_overrides"])?;
-    let id = fields.required_text("id", 1..=128)?;
-    let version = fields.integer("version", 1..=i64::MAX)?.value();
-    if kind == "agent" {
-        fields.finish()?;
-        return Ok(load_agent(call, &id, version)?.snapshot());
-    }
-    let base = load_agent(call, &id, version)?;
-    Ok(agent::parse_overrides(&base, fields, call.app.rules.as_ref())?)
+/// The agent that a session is made of.
+fn copy_agent(call: &Call, reference: Reference) -> Result<SessionAgent, Refusal> {
+    let base = load_agent(call, &reference.id, reference.version)?;
+    served(call, reference.apply(&base, call.app.rules.as_ref())?)
+}
+
+/// Refuses an agent whose provider has gone since it was saved. An override may have given it
+/// another one.
+fn served(call: &Call, agent: SessionAgent) -> Result<SessionAgent, Refusal> {
+    call.app.rules.exists(&agent.model.id).map_err(|reason| {
+        wrong("agent", &reason, "configure a provider for it or use another model")
+    })?;
+    Ok(agent)
 }
 
 fn load_agent(call: &Call, id: &str, version: Option<i64>) -> Result<Agent, Refusal> {
-    check_id(id, IdKind::Agent, "agent")?;
     let workspace = &call.principal.workspace;
     let (newest, row) = call.app.database.read(|connection| {
         let newest = agents::find(connection, workspace, id)?;
@@ -418,25 +416,10 @@ fn load_agent(call: &Call, id: &str, version: Option<i64>) -> Result<Agent, Refu
         ))
         .into());
     }
-    let agent: Agent = serde_json::from_str(&row.body)?;
-    // The provider may have gone since the agent was saved.
-    call.app.rules.exists(&agent.model.id).map_err(|reason| {
-        wrong("agent", &reason, "configure a provider for it or use another model")
-    })?;
-    Ok(agent)
-}
-
-/// What can't be an id is wrong as it stands; what could be one may be missing.
-fn check_id(id: &str, kind: IdKind, path: &str) -> Result<(), ApiError> {
-    if kind.is_well_formed(id) {
-        return Ok(());
-    }
-    let right = format!("send an id that begins with {}_", kind.prefix());
-    Err(wrong(path, &format!("{id:?} is no such id"), &right))
+    Ok(serde_json::from_str(&row.body)?)
 }
 
 fn find_environment(call: &Call, id: &str) -> Result<Box<RawValue>, Refusal> {
-    check_id(id, IdKind::Environment, "environment_id")?;
     let workspace = &call.principal.workspace;
     let row = call
         .app

@@ -21,7 +21,7 @@ use posthouse_engine::{
     summary::Status,
     view::{self, View},
 };
-use posthouse_protocol::{ApiError, event::kind as wire, id::IdKind, query::Query};
+use posthouse_protocol::{ApiError, event::kind as wire, id::IdKind, query::Query, schema::lists};
 use posthouse_store::{Log, Preview, Record, Seq, SessionRow, Tail, Tick, log::Range};
 use serde_json::json;
 use tokio::{sync::watch, time::Instant};
@@ -38,8 +38,6 @@ use crate::keys::mint;
 const PING_EVERY: Duration = Duration::from_secs(15);
 /// How many records are read at a time.
 const CHUNK: usize = 500;
-/// How many values `event_deltas` may have.
-const MOST_DELTAS: usize = 100;
 
 /// `GET /v1/sessions/{session}/events/stream`.
 ///
@@ -66,7 +64,7 @@ async fn open(call: Call, row: SessionRow) -> Result<Response, Refusal> {
     let view = view_of(&call, &mut query)?;
     let deltas = deltas(&mut query)?;
     let place = wanted_place(&call, &mut query)?;
-    query.finish()?;
+    query.finish(&lists::STREAM)?;
     let log = call.app.engine.log().clone();
     // Watching comes first: what is appended from here on is heard, what was before is read.
     let tail = log.watch(&row.id);
@@ -110,15 +108,7 @@ async fn open(call: Call, row: SessionRow) -> Result<Response, Refusal> {
 
 /// Which previews the client wants.
 fn deltas(query: &mut Query) -> Result<HashSet<String>, Refusal> {
-    let values = query.choices("event_deltas", &[wire::AGENT_MESSAGE, wire::AGENT_THINKING])?;
-    if values.len() > MOST_DELTAS {
-        return Err(ApiError::invalid(format!(
-            "event_deltas: has {} values; send at most {MOST_DELTAS}",
-            values.len()
-        ))
-        .into());
-    }
-    Ok(values.into_iter().collect())
+    Ok(query.choices(&lists::DELTAS, |_| false)?.into_iter().collect())
 }
 
 /// Where the client wants to go on: behind the last event that it has seen.
@@ -130,7 +120,7 @@ fn wanted_place(call: &Call, query: &mut Query) -> Result<Option<Seq>, Refusal> 
             ))
         })
     };
-    let after = query.one("after")?.map(|text| parse("after", &text)).transpose()?;
+    let after = query.one(&lists::STREAM_AFTER)?.map(|text| parse("after", &text)).transpose()?;
     let header = call.header("last-event-id").filter(|text| !text.is_empty());
     let last = header.map(|text| parse("Last-Event-ID", text)).transpose()?;
     // A client that reconnects by itself keeps the address it began with.

@@ -7,13 +7,13 @@ use posthouse_protocol::{
     ApiError,
     id::IdKind,
     page::{Cursor, Order, Page, Position},
+    schema::lists,
 };
 use posthouse_store::SessionRow;
 
 use super::{Answer, Call, Refusal, sessions as session_routes};
 
 const LIST: &str = "threads";
-const STATUSES: &[&str] = &["rescheduling", "running", "idle", "terminated"];
 
 /// `GET /v1/sessions/{session}/threads`, oldest first.
 ///
@@ -21,10 +21,10 @@ const STATUSES: &[&str] = &["rescheduling", "running", "idle", "terminated"];
 /// 404, 400 that names the parameter.
 pub async fn list(call: Call) -> Result<Answer, Refusal> {
     let mut query = call.query()?;
-    let limit = query.limit(1000, 1000)?;
-    let cursor = query.page(LIST, Order::Asc)?;
-    let statuses = query.choices("statuses", STATUSES)?;
-    query.finish()?;
+    let limit = query.limit(&lists::LIMIT_ALL)?;
+    let cursor = query.page(&lists::PAGE, LIST, Order::Asc)?;
+    let statuses = query.choices(&lists::STATUSES, |_| false)?;
+    query.finish(&lists::THREADS)?;
     let threads = threads(&call)?;
     let start = match cursor {
         Some(cursor) => {
@@ -67,7 +67,7 @@ pub async fn archive(call: Call) -> Result<Answer, Refusal> {
     call.no_query()?;
     let row = session_routes::find_row(&call)?;
     check(&call, &row)?;
-    call.fields()?.finish()?;
+    call.no_fields()?;
     Err(ApiError::invalid("The primary thread can't be archived; archive the session itself.")
         .into())
 }

@@ -6,6 +6,7 @@ use posthouse_protocol::{
     ApiError, ErrorKind, Micros,
     id::IdKind,
     page::{Cursor, Order, Page, Position},
+    schema::{lists, own as schema},
 };
 use posthouse_store::tables::workspaces::{self, WorkspaceRow};
 use serde_json::json;
@@ -25,12 +26,13 @@ pub async fn create(call: Call) -> Result<Answer, Refusal> {
         return Err(ApiError::new(ErrorKind::Permission, message).into());
     }
     let mut fields = call.fields()?;
-    let name = fields.required_text("name", 1..=256)?;
+    let field = &schema::WORKSPACE_NAME;
+    let name = fields.required_text(field)?;
     if IdKind::Workspace.is_well_formed(&name) {
         let what = "could be taken for an id";
-        return Err(fields.wrong("name", what, "choose another one").into());
+        return Err(fields.wrong(field, what, "choose another one").into());
     }
-    fields.finish()?;
+    fields.finish(&schema::WORKSPACE_CREATE)?;
     let row = WorkspaceRow { id: call.mint(IdKind::Workspace)?, name, created_at: call.at.0 };
     call.once(move |connection| {
         if !workspaces::insert(connection, &row)? {
@@ -49,9 +51,9 @@ pub async fn create(call: Call) -> Result<Answer, Refusal> {
 /// 400 about the query.
 pub async fn list(call: Call) -> Result<Answer, Refusal> {
     let mut query = call.query()?;
-    let limit = query.limit(100, 1000)?;
-    let cursor = query.page(LIST, Order::Desc)?;
-    query.finish()?;
+    let limit = query.limit(&lists::LIMIT_MANY)?;
+    let cursor = query.page(&lists::PAGE, LIST, Order::Desc)?;
+    query.finish(&schema::LIST)?;
     let own = (!call.principal.everywhere).then(|| call.principal.workspace.clone());
     let look = move |connection: &_| match own {
         // A list of one has no page behind the first.

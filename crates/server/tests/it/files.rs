@@ -40,7 +40,8 @@ fn post(app: &TestApp, body: impl Into<reqwest::Body>) -> reqwest::RequestBuilde
     app.request(Method::POST, "/v1/files").header("content-type", kind).body(body)
 }
 
-async fn upload_parts(app: &TestApp, parts: &[Part<'_>]) -> Reply {
+/// Sends a form with these parts.
+pub(crate) async fn upload_parts(app: &TestApp, parts: &[Part<'_>]) -> Reply {
     send(post(app, form(parts))).await
 }
 

@@ -200,7 +200,7 @@ async fn what_is_wrong_with_a_new_key_is_refused_by_name() {
     for (change, start) in [
         (json!({ "name": null }), "name: is null"),
         (json!({ "name": "" }), "name: is empty"),
-        (json!({ "scopes": null }), "scopes: is missing; send what the key may do"),
+        (json!({ "scopes": null }), "scopes: is null; send what the key may do"),
         (json!({ "scopes": [] }), "scopes: has 0 entries; send 1 to 64"),
         (json!({ "scopes": many }), "scopes: has 65 entries"),
         (json!({ "scopes": ["agents:read", "agents:fly"] }), "scopes[1]: \"fly\" is no verb;"),

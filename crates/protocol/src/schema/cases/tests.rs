@@ -1,0 +1,120 @@
+//! Every case of every table, held against the parsers themselves.
+
+use super::*;
+use crate::{
+    ApiError, Fields, Given, Micros,
+    agent::{self, Agent, Changed, Effort, ModelRules, Reference},
+    environment::{self, Environment},
+    event::ClientEvent,
+    resource,
+    schema::{agents, environments, events, resources},
+};
+
+const AT: Micros = Micros(1_763_600_000_000_000);
+
+/// Every model there is can do everything.
+struct Anything;
+
+impl ModelRules for Anything {
+    fn exists(&self, _: &str) -> Result<(), String> {
+        Ok(())
+    }
+    fn default_effort(&self, _: &str) -> Option<Effort> {
+        Some(Effort::High)
+    }
+    fn supports_effort(&self, _: &str, _: Effort) -> bool {
+        true
+    }
+    fn supports_fast(&self, _: &str) -> bool {
+        true
+    }
+    fn supports_geo(&self, _: &str) -> bool {
+        true
+    }
+}
+
+/// Holds all cases of a table against what a parser makes of them.
+fn check<T>(table: &'static Table, parse: impl Fn(Value) -> Result<T, ApiError>) {
+    let walk = Walk { known: &|_| None };
+    let base = walk.minimal(table);
+    parse(base.clone()).map(drop).unwrap_or_else(|error| panic!("{}: {error}", table.name));
+    let cases = walk.bodies(table, &base);
+    assert!(cases.len() > 10, "{} has {} cases", table.name, cases.len());
+    let mut wrong = Vec::new();
+    for Case { what, sent, outcome } in cases {
+        let came = parse(sent.clone()).map(drop).map_err(|error| error.message);
+        let fits = match (&outcome, &came) {
+            (Outcome::Taken, Ok(())) | (Outcome::Open, _) => true,
+            (Outcome::Refused(says), Err(message)) => message.contains(says.as_str()),
+            _ => false,
+        };
+        if !fits {
+            let sent: String = sent.to_string().chars().take(200).collect();
+            wrong.push(format!("{what}\n  {sent}\n  {outcome:?}\n  {came:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{} cases:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+fn open(value: Value) -> Result<Fields, ApiError> {
+    Fields::open(value, "")
+}
+
+fn an_agent() -> Agent {
+    let body = json!({ "name": "a", "model": "own" });
+    agent::parse_create(open(body).unwrap(), "agent_1".into(), AT, &Anything).unwrap()
+}
+
+fn an_environment() -> Environment {
+    environment::parse_create(open(json!({ "name": "e" })).unwrap(), "env_1".into(), AT).unwrap()
+}
+
+#[test]
+fn agents_are_read_as_their_tables_say() {
+    check(&agents::CREATE, |body| {
+        agent::parse_create(open(body)?, "agent_1".into(), AT, &Anything)
+    });
+    let current = an_agent();
+    check(&agents::UPDATE, |body| -> Result<Changed, ApiError> {
+        agent::apply_update(&current, open(body)?, AT, &Anything)
+    });
+}
+
+#[test]
+fn references_and_overrides_are_read_as_their_tables_say() {
+    let base = an_agent();
+    for table in [&agents::PLAIN_REFERENCE, &agents::OVERRIDES] {
+        check(table, |body| {
+            if !body.is_object() {
+                return open(body).map(drop);
+            }
+            Reference::parse(body)?.apply(&base, &Anything).map(drop)
+        });
+    }
+}
+
+#[test]
+fn changes_of_a_sessions_agent_are_read_as_their_tables_say() {
+    let current = an_agent().snapshot();
+    check(&agents::SESSION_AGENT, |body| agent::parse_session_update(&current, open(body)?));
+    check(&agents::SWITCH, |body| {
+        agent::parse_switch(&current, Given::Value(open(body)?), &Anything)
+    });
+}
+
+#[test]
+fn environments_are_read_as_their_tables_say() {
+    check(&environments::CREATE, |body| environment::parse_create(open(body)?, "env_1".into(), AT));
+    let current = an_environment();
+    check(&environments::UPDATE, |body| environment::apply_update(&current, open(body)?, AT));
+}
+
+#[test]
+fn events_are_read_as_their_tables_say() {
+    check(&events::BATCH, |body| ClientEvent::parse_batch(body.to_string().as_bytes()));
+}
+
+#[test]
+fn resources_are_read_as_their_table_says() {
+    check(&resources::FILE, |body| resource::parse(open(body)?, String::new()));
+}

@@ -1,0 +1,198 @@
+//! Tables of what no session is about: sandboxes that live, models, keys and workspaces.
+
+use super::{
+    Field, Kind, Table,
+    answers::{COUNT, CREATED, TEXT, has, is},
+    lists::{LIMIT_MANY, PAGE},
+};
+use crate::id::IdKind;
+
+const TEXTS: Kind =
+    Kind::List { of: &Kind::Text { least: 0, most: usize::MAX }, least: 0, most: usize::MAX };
+const SESSION: Field = has("session_id", Kind::Id(IdKind::Session), "Its session.");
+
+/// How a sandbox is kept apart.
+pub static ISOLATION: Table = Table {
+    name: "SandboxIsolation",
+    about: "How a sandbox is kept apart: what is in force.",
+    fields: &[
+        has("technology", Kind::choice(&["namespaces", "none"]), "By what."),
+        has("own_ids", Kind::Flag, "Whether its users are its own."),
+        has("landlock", COUNT, "The version of Landlock.").or_null(),
+        has("seccomp", Kind::Flag, "Whether system calls are filtered."),
+        has(
+            "limits",
+            Kind::choice(&["cgroup_v2", "cgroup_v1", "rlimits"]),
+            "What holds its limits.",
+        ),
+        has("disk", TEXT, "What holds the limit of its disk."),
+        has("door", Kind::choice(&["all_ports", "listed_ports", "none"]), "Its way out."),
+        has("lowered", TEXTS, "What the host does not allow."),
+    ],
+};
+/// What a sandbox may use.
+pub static LIMITS: Table = Table {
+    name: "SandboxLimits",
+    about: "What a sandbox may use, in the units of the configuration.",
+    fields: &[
+        has("memory", COUNT, "Bytes."),
+        has("processes", COUNT, "Processes."),
+        has("cpus", Kind::Number, "Processors."),
+        has("disk", COUNT, "Bytes."),
+        has("entries", COUNT, "Files and folders."),
+        has("open_files", COUNT, "Open files."),
+        has("file_size", COUNT, "Bytes of one file."),
+        has("call_seconds", Kind::Number, "How long a call may take."),
+    ],
+};
+/// A sandbox that lives.
+pub static SANDBOX: Table = Table {
+    name: "Sandbox",
+    about: "A sandbox that lives.",
+    fields: &[
+        is(&["sandbox"]),
+        SESSION,
+        has("pid", COUNT, "Its first process, on the host."),
+        has("started_at", Kind::Time, "When it was started."),
+        has("calls", COUNT, "How many calls it has taken."),
+        has("busy", Kind::Flag, "Whether a call is under way."),
+        has("isolation", Kind::Object(&ISOLATION), "How it is kept apart."),
+        has("limits", Kind::Object(&LIMITS), "What it may use."),
+        has("memory_bytes", COUNT, "What it uses, where the host tells.").or_null(),
+    ],
+};
+/// What came of a kill.
+pub static KILLED: Table = Table {
+    name: "KilledSandbox",
+    about: "What came of a kill.",
+    fields: &[
+        is(&["sandbox_killed"]),
+        SESSION,
+        has("was_live", Kind::Flag, "Whether there was anything to end."),
+    ],
+};
+
+/// A model.
+pub static MODEL: Table = Table {
+    name: "Model",
+    about: "A model that a configured provider serves.",
+    fields: &[
+        is(&["model"]),
+        has("id", TEXT, "Its name, as agents name it."),
+        has("display_name", TEXT, "For people."),
+        CREATED,
+        has("lifecycle", Kind::choice(&["active", "deprecated", "retired"]), "Its phase."),
+        has("deprecated_at", Kind::Time, "When it was deprecated.").or_null(),
+        has("retires_at", Kind::Time, "When it goes.").or_null(),
+        has("line", TEXT, "Its family, where it has one.").or_null(),
+        has("max_input_tokens", COUNT, "What it takes, where it is known.").or_null(),
+        has("max_tokens", COUNT, "What it gives, where it is known.").or_null(),
+        has("capabilities", Kind::Free, "What it can do, where it is known.").or_null(),
+        has("allowed_fallback_models", TEXTS, "Models that may stand in for it.").or_null(),
+        has("posthouse", Kind::Free, "What the original API lacks.").optional(),
+    ],
+};
+
+/// The name of a key, a workspace.
+pub const NAME: Field =
+    Field::text("name", 1, 256, "For people.").required().example(r#""Build server""#);
+const A_SCOPE: &Kind = &Kind::Text { least: 1, most: 64 };
+/// What a key may do.
+pub const SCOPES: Field = Field::new(
+    "scopes",
+    Kind::List { of: A_SCOPE, least: 1, most: 64 },
+    "What the key may do: <resource>:<verb>, with * for any.",
+)
+.required()
+.right("send what the key may do, such as [\"sessions:*\", \"agents:read\"]")
+.rule("Nothing that your own key may not do.")
+.example(r#"["sessions:*", "agents:read"]"#);
+/// Whether a key is an administrator's.
+pub const ADMIN: Field = Field::new("admin", Kind::Flag, "Whether it is an administrator's.")
+    .means("false")
+    .rule("Only an administrator makes one.")
+    .example("false");
+/// Whose a key is.
+pub const WORKSPACE_ID: Field =
+    Field::text("workspace_id", 1, 128, "Its workspace; your own when it is left out.")
+        .rule("Another one only by an administrator.");
+/// When a key ends.
+pub const EXPIRES_AT: Field = Field::new("expires_at", Kind::Time, "When it ends, if ever.")
+    .rule("In the future.")
+    .example(r#""2036-01-01T00:00:00Z""#);
+
+/// A new key.
+pub static KEY_CREATE: Table = Table {
+    name: "KeyCreateParams",
+    about: "A new key.",
+    fields: &[NAME, SCOPES, ADMIN, WORKSPACE_ID, EXPIRES_AT],
+};
+const KEY_ID: Field = has("id", Kind::Id(IdKind::Key), "Its id.");
+const OF: Field = has("workspace_id", Kind::Id(IdKind::Workspace), "Its workspace.");
+const SHOWN_NAME: Field = has("name", TEXT, "For people.").example(r#""Build server""#);
+const SHOWN_SCOPES: Field = has("scopes", TEXTS, "What it may do.");
+const IS_ADMIN: Field = has("admin", Kind::Flag, "Whether it is an administrator's.");
+const HINT: Field = has("hint", TEXT, "Its beginning and its end, where they are known.").or_null();
+const ENDS: Field = has("expires_at", Kind::Time, "When it ends.").or_null();
+const REVOKED: Field = has("revoked_at", Kind::Time, "When it was revoked.").or_null();
+
+/// A key, without its secret.
+pub static KEY: Table = Table {
+    name: "Key",
+    about: "A key, without its secret.",
+    fields: &[
+        is(&["api_key"]),
+        KEY_ID,
+        SHOWN_NAME,
+        OF,
+        SHOWN_SCOPES,
+        IS_ADMIN,
+        HINT,
+        CREATED,
+        ENDS,
+        REVOKED,
+    ],
+};
+/// A key that was just made.
+pub static NEW_KEY: Table = Table {
+    name: "NewKey",
+    about: "A key that was just made. Its secret is shown here and nowhere else.",
+    fields: &[
+        is(&["api_key"]),
+        KEY_ID,
+        SHOWN_NAME,
+        OF,
+        SHOWN_SCOPES,
+        IS_ADMIN,
+        HINT,
+        CREATED,
+        ENDS,
+        REVOKED,
+        has("secret", TEXT, "The key itself."),
+    ],
+};
+/// `GET /posthouse/v1/keys`, and that of workspaces.
+pub static LIST: Table = Table {
+    name: "OwnListQuery",
+    about: "Keys or workspaces, the newest first.",
+    fields: &[LIMIT_MANY, PAGE],
+};
+
+/// The name of a workspace.
+pub const WORKSPACE_NAME: Field = NAME
+    .rule("Taken by no other workspace, and not of the form of an id.")
+    .example(r#""Research""#);
+/// A new workspace.
+pub static WORKSPACE_CREATE: Table =
+    Table { name: "WorkspaceCreateParams", about: "A new workspace.", fields: &[WORKSPACE_NAME] };
+/// A workspace.
+pub static WORKSPACE: Table = Table {
+    name: "Workspace",
+    about: "A workspace: everything belongs to one, and nobody sees what belongs to another.",
+    fields: &[
+        is(&["workspace"]),
+        has("id", Kind::Id(IdKind::Workspace), "Its id."),
+        has("name", TEXT, "For people.").example(r#""Research""#),
+        CREATED,
+    ],
+};

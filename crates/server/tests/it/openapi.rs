@@ -1,0 +1,52 @@
+//! `openapi.json`: up to date, and about every route there is.
+
+use std::{collections::BTreeSet, path::Path};
+
+use posthouse::{api, openapi};
+use serde_json::Value;
+
+#[test]
+fn the_committed_description_is_up_to_date() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../openapi.json");
+    let committed = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(
+        committed == openapi::render(),
+        "openapi.json is stale; run: cargo run -- openapi > openapi.json"
+    );
+}
+
+#[test]
+fn every_route_is_described() {
+    assert_eq!(openapi::mismatches(), [""; 0]);
+    let document = openapi::document();
+    let mut described = BTreeSet::new();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for method in methods.as_object().unwrap().keys() {
+            described.insert(format!("{} {path}", method.to_uppercase()));
+        }
+    }
+    let routes = api::routes();
+    let routes = routes.iter().map(|route| format!("{} {}", route.method, route.path));
+    assert_eq!(described, routes.collect());
+}
+
+#[test]
+fn every_reference_leads_somewhere() {
+    fn walk(value: &Value, document: &Value, seen: &mut usize) {
+        match value {
+            Value::Object(members) => {
+                if let Some(Value::String(place)) = members.get("$ref") {
+                    let place = place.strip_prefix('#').unwrap();
+                    assert!(document.pointer(place).is_some_and(Value::is_object), "{place}");
+                    *seen += 1;
+                }
+                members.values().for_each(|member| walk(member, document, seen));
+            }
+            Value::Array(entries) => entries.iter().for_each(|entry| walk(entry, document, seen)),
+            _ => {}
+        }
+    }
+    let (document, mut seen) = (openapi::document(), 0);
+    walk(&document, &document, &mut seen);
+    assert!(seen > 100, "only {seen} references were found");
+}
