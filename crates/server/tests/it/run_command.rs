@@ -160,7 +160,7 @@ async fn what_cannot_be_done_is_said_before_anything_is_done() {
     for (arguments, what) in [
         (vec!["  "], "task: is empty"),
         (vec![], "task: is empty"),
-        (vec!["--session", session, "--model", "m", "x"], "--model"),
+        (vec!["--session", session, "--title", "t", "x"], "--title"),
         (vec!["--session", "x", "y"], "they look like sesn_"),
         (vec!["--agent", "/nowhere.yaml", "x"], "/nowhere.yaml: can't be read"),
         (vec!["--agent", &broken, "x"], "broken.yaml:3: "),
