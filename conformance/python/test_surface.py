@@ -142,6 +142,9 @@ def walk(world: World, http: httpx2.Client, suffix: str = "") -> None:
     call("GET", f"/v1/files/{file_id}/content", status=400)
     call("GET", "/v1/files?limit=1")
     call("GET", f"/v1/files?ids[]={file_id}&ids={file_id}")
+    # Models.
+    call("GET", "/v1/models?limit=1&lifecycle[]=active")
+    call("GET", f"/v1/models/{MODEL}")
     # Sessions.
     world.model.script(bash("echo made > /mnt/session/outputs/made.txt"), text("done"))
     session = call(

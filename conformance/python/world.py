@@ -193,6 +193,8 @@ class World:
             "POSTHOUSE_API_KEY": API_KEY,
             "ANTHROPIC_API_KEY": "key-of-the-scripted-model",
             "ANTHROPIC_BASE_URL": self.model.url,
+            # The tester's own Ollama stays out: nobody listens there.
+            "OLLAMA_HOST": "127.0.0.1:9",
         }
         return Program(command, environment, self.folder / "server.log")
 

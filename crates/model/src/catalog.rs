@@ -73,6 +73,55 @@ pub struct ModelSpec {
     pub fast_percent: Option<u64>,
     /// The price of inference that stays in the US in percent of the normal one, when known.
     pub us_percent: Option<u64>,
+    /// What is told of it to people.
+    #[serde(default)]
+    pub about: About,
+}
+
+/// What is told of a model to people.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct About {
+    /// Its name.
+    pub name: Option<String>,
+    /// The line that it belongs to (`opus`).
+    pub line: Option<String>,
+    /// When it was released, in seconds since 1970. The table has days, as `"2026-07-24"`.
+    #[serde(deserialize_with = "day")]
+    pub released: Option<i64>,
+    /// Where it stands.
+    pub lifecycle: Lifecycle,
+    /// When it was last deprecated, as [`About::released`].
+    #[serde(deserialize_with = "day")]
+    pub deprecated: Option<i64>,
+    /// When it is to retire, as [`About::released`].
+    #[serde(deserialize_with = "day")]
+    pub retires: Option<i64>,
+}
+
+/// Where a model stands between its release and its end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Lifecycle {
+    /// It is offered.
+    #[default]
+    Active,
+    /// It still answers, and will not for ever.
+    Deprecated,
+    /// It answers no more.
+    Retired,
+}
+
+impl Lifecycle {
+    /// The name on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Deprecated => "deprecated",
+            Self::Retired => "retired",
+        }
+    }
 }
 
 /// Prices in nano-dollars per token, which is thousandths of dollars per million tokens. The
@@ -172,7 +221,7 @@ impl Catalog {
 }
 
 /// A model's name without the date (`-YYYYMMDD` or `-YYYY-MM-DD`) at its end.
-fn undated(model: &str) -> Option<&str> {
+pub(crate) fn undated(model: &str) -> Option<&str> {
     let digits = |part: &str, count: usize| {
         part.len() == count && part.bytes().all(|byte| byte.is_ascii_digit())
     };
@@ -208,6 +257,7 @@ impl ModelSpec {
             long_prompt: None,
             fast_percent: None,
             us_percent: None,
+            about: About::default(),
         }
     }
 
@@ -262,6 +312,16 @@ impl ModelSpec {
 
 fn yes() -> bool {
     true
+}
+
+/// Reads `"2026-07-24"` as the first second of that day in UTC.
+fn day<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let midnight = |day: jiff::civil::Date| {
+        jiff::tz::Offset::UTC.to_timestamp(day.to_datetime(jiff::civil::Time::midnight()))
+    };
+    let at = text.parse().and_then(midnight);
+    at.map(|at| Some(at.as_second())).map_err(serde::de::Error::custom)
 }
 
 /// Reads `"6.25"` dollars per million tokens as 6,250 nano-dollars per token.

@@ -27,9 +27,14 @@ use bytes::Bytes;
 use futures_util::Stream;
 use serde_json::value::RawValue;
 
-pub use catalog::{Catalog, CatalogError, LongPrompt, ModelSpec, Prices, Thinking};
+pub use catalog::{
+    About, Catalog, CatalogError, Lifecycle, LongPrompt, ModelSpec, Prices, Thinking,
+};
 pub use conversation::{Effort, Item, Request, ToolResult, ToolSpec};
-pub use providers::{ListedModel, Listing, Provider, Providers, Resolved, Unavailable};
+pub use providers::{
+    Known, ListedModel, Listing, Offer, Ollama, Provider, Providers, Resolved, Standing,
+    Unavailable,
+};
 pub use remote::{Credential, Remote, Settings, SetupError};
 pub use usage::Usage;
 pub use wire::WireKind;

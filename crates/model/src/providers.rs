@@ -1,10 +1,20 @@
 //! Which providers are configured, and which of them answers to a model's name.
 //!
-//! Decides by names alone; it never asks a provider over the network what it serves.
+//! Decides by names and by what `directory` remembers of what providers list; a decision itself
+//! never asks anybody.
+
+mod directory;
+mod offers;
+mod ollama;
 
 use std::{fmt, pin::Pin, sync::Arc};
 
 use crate::{Body, Catalog, Failure, ModelSpec, ModelStream, Request, WireKind};
+use directory::{Entry, Pace};
+
+pub use directory::Standing;
+pub use offers::{Known, Offer};
+pub use ollama::Ollama;
 
 #[cfg(test)]
 mod tests;
@@ -68,8 +78,10 @@ pub trait Provider: Send + Sync {
 /// All configured providers and what is known of their models.
 #[derive(Clone)]
 pub struct Providers {
-    providers: Vec<Arc<dyn Provider>>,
+    /// In order of precedence.
+    entries: Vec<Arc<Entry>>,
     catalog: Arc<Catalog>,
+    pace: Pace,
 }
 
 /// A model's name, resolved.
@@ -83,27 +95,38 @@ pub struct Resolved {
     pub spec: Arc<ModelSpec>,
 }
 
-/// No configured provider answers to a model's name.
+/// No provider answers to a model's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no configured provider serves {model:?}; configured: {configured}")]
+#[error("no configured provider serves {model:?}; configured: {configured}{hint}")]
 pub struct Unavailable {
     /// The name that was asked for.
     pub model: String,
-    /// The configured providers' names, or what to set to get one.
+    /// The providers' names, or what to set to get one.
     pub configured: String,
+    /// What would help, behind a separator; empty where nothing is known to help.
+    pub hint: String,
 }
 
 impl Providers {
     /// Takes the configured providers, in order of precedence.
     #[must_use]
     pub fn new(providers: Vec<Arc<dyn Provider>>, catalog: Catalog) -> Self {
-        Self { providers, catalog: Arc::new(catalog) }
+        let entries = providers.into_iter().map(|one| Arc::new(Entry::new(one, false)));
+        Self { entries: entries.collect(), catalog: Arc::new(catalog), pace: Pace::default() }
     }
 
-    /// The configured providers' names, in order of precedence.
+    /// Adds a provider that nobody has configured: it is there while it answers, and counts as
+    /// one of this machine.
+    #[must_use]
+    pub fn with_found(mut self, provider: Arc<dyn Provider>) -> Self {
+        self.entries.push(Arc::new(Entry::new(provider, true)));
+        self
+    }
+
+    /// The names of the providers that are there, in order of precedence.
     #[must_use]
     pub fn names(&self) -> Vec<&str> {
-        self.providers.iter().map(|provider| provider.name()).collect()
+        self.present().map(Entry::name).collect()
     }
 
     /// What is known of models.
@@ -112,40 +135,110 @@ impl Providers {
         &self.catalog
     }
 
-    /// Finds who serves a model. `provider/model` asks that provider by name; any other name
-    /// goes to the first provider that claims it.
+    /// Finds who serves a model, by what is known already; asks nobody.
+    ///
+    /// `provider/model` asks that provider by name. Any other name goes to the first provider of
+    /// this machine that lists it, else to the one that bears its inventor's name, else to the
+    /// first one that claims it.
     ///
     /// # Errors
-    /// When no configured provider answers to the name.
+    /// When no provider answers to the name.
     pub fn resolve(&self, name: &str) -> Result<Resolved, Unavailable> {
-        let prefixed = name.split_once('/').filter(|(_, model)| !model.is_empty()).and_then(
-            |(prefix, model)| {
-                let provider = self.providers.iter().find(|provider| provider.name() == prefix)?;
-                Some((provider, model))
-            },
-        );
-        let claimed = || {
-            let provider = self.providers.iter().find(|provider| provider.claims(name))?;
-            Some((provider, name))
-        };
-        match prefixed.or_else(claimed) {
-            Some((provider, model)) => Ok(Resolved {
-                provider: Arc::clone(provider),
-                model: model.to_owned(),
-                spec: self
-                    .catalog
-                    .spec(model)
-                    .unwrap_or_else(|| Arc::new(ModelSpec::unknown(provider.wire()))),
+        match self.place(name) {
+            Some((entry, model)) => Ok(Resolved {
+                provider: Arc::clone(entry.provider()),
+                spec: self.spec(entry, &model),
+                model,
             }),
-            None => Err(Unavailable { model: name.to_owned(), configured: self.configured() }),
+            None => Err(self.unavailable(name)),
         }
     }
 
-    fn configured(&self) -> String {
-        if self.providers.is_empty() {
-            return "none (set ANTHROPIC_API_KEY to reach Claude models)".to_owned();
+    /// Like [`Providers::resolve`], for a name that is about to be kept: a provider that was
+    /// found must be there and list the model.
+    ///
+    /// # Errors
+    /// When no provider answers to the name.
+    pub fn admit(&self, name: &str) -> Result<Resolved, Unavailable> {
+        let fits = |entry: &Entry, model: &str| {
+            !entry.is_found() || (entry.answers() && entry.listed(model).is_some())
+        };
+        match self.place(name) {
+            Some((entry, model)) if !fits(entry, &model) => Err(self.unavailable(name)),
+            _ => self.resolve(name),
         }
-        self.names().join(", ")
+    }
+
+    /// Who serves a name, and what it is called there.
+    fn place(&self, name: &str) -> Option<(&Entry, String)> {
+        let named = |wanted: &str| self.entries().find(|entry| entry.name() == wanted);
+        if let Some((prefix, model)) = name.split_once('/')
+            && !model.is_empty()
+            && let Some(entry) = named(prefix)
+        {
+            return Some((entry, model.to_owned()));
+        }
+        for entry in self.entries().filter(|entry| entry.is_local()) {
+            if let Some(known) = entry.listed(name) {
+                return Some((entry, known.listed.id.clone()));
+            }
+        }
+        let inventor = || named(family(name)?.0).filter(|entry| !entry.is_found());
+        let entry = inventor().or_else(|| self.entries().find(|entry| entry.claims(name)))?;
+        Some((entry, name.to_owned()))
+    }
+
+    /// What is known of a model: the table's word first, then its provider's.
+    fn spec(&self, entry: &Entry, model: &str) -> Arc<ModelSpec> {
+        self.catalog
+            .spec(model)
+            .or_else(|| entry.listed(model).map(|known| Arc::clone(&known.spec)))
+            .unwrap_or_else(|| Arc::new(ModelSpec::unknown(entry.wire())))
+    }
+
+    fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().map(|entry| &**entry)
+    }
+
+    fn present(&self) -> impl Iterator<Item = &Entry> {
+        self.entries().filter(|entry| !entry.is_found() || entry.answers())
+    }
+
+    fn unavailable(&self, name: &str) -> Unavailable {
+        let names = self.names();
+        let configured = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+        let hint = self.hint(name).map(|hint| format!("; {hint}")).unwrap_or_default();
+        Unavailable { model: name.to_owned(), configured, hint }
+    }
+
+    /// What would make a name work.
+    fn hint(&self, name: &str) -> Option<String> {
+        let prefixed = name.split_once('/');
+        let absent = prefixed.and_then(|(prefix, model)| {
+            let entry = self.entries().find(|entry| entry.name() == prefix && !model.is_empty())?;
+            Some(match entry.answers() {
+                true => format!("{prefix} does not list {model:?}"),
+                false => format!("{prefix} does not answer"),
+            })
+        });
+        let elsewhere = || {
+            let entry = self.present().find(|entry| entry.listed(name).is_some())?;
+            Some(format!("{} lists it: write \"{}/{name}\"", entry.name(), entry.name()))
+        };
+        let missing = || {
+            let (inventor, _) = family(name)?;
+            let (variable, whose) = match inventor {
+                "anthropic" => ("ANTHROPIC_API_KEY", "Claude models"),
+                "openai" => ("OPENAI_API_KEY", "OpenAI's models"),
+                _ => ("GEMINI_API_KEY", "Gemini models"),
+            };
+            Some(format!("set {variable} to reach {whose}"))
+        };
+        let nobody = || {
+            let help = "set ANTHROPIC_API_KEY to reach Claude models, or configure a provider";
+            self.names().is_empty().then(|| help.to_owned())
+        };
+        absent.or_else(elsewhere).or_else(missing).or_else(nobody)
     }
 }
 

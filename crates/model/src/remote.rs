@@ -101,6 +101,8 @@ pub struct Settings {
     pub server: Option<String>,
     /// What opens the door; a provider on this machine often has none.
     pub credential: Option<Credential>,
+    /// Headers that go with every call beside the credential.
+    pub headers: HeaderMap,
     /// How long the provider may stay silent before the call counts as failed.
     pub silence: Duration,
 }
@@ -115,6 +117,7 @@ impl Settings {
             base_url: wire.default_base_url().to_owned(),
             server: None,
             credential,
+            headers: HeaderMap::new(),
             silence: DEFAULT_SILENCE,
         }
     }
@@ -175,7 +178,8 @@ impl Remote {
     /// When the address is no URL, the wire knows no such server, the key fits no header, or the
     /// system gives no TLS roots.
     pub fn new(settings: Settings) -> Result<Self, SetupError> {
-        let Settings { name, wire: kind, base_url, server, credential, silence } = settings;
+        let Settings { name, wire: kind, base_url, server, credential, headers: more, silence } =
+            settings;
         let base_url = base_url.trim_end_matches('/').to_owned();
         let url = Url::parse(&base_url)
             .ok()
@@ -186,8 +190,9 @@ impl Remote {
         let wire = kind
             .wire_at(&url, server.as_deref())
             .ok_or_else(|| unknown_server(&name, kind, server.unwrap_or_default()))?;
-        let headers = headers(wire, credential.as_ref())
+        let mut headers = headers(wire, credential.as_ref())
             .ok_or_else(|| SetupError::Credential(name.clone()))?;
+        headers.extend(more);
         let local = is_loopback(&url);
         let mut client = Client::builder()
             .user_agent(concat!("posthouse/", env!("CARGO_PKG_VERSION")))
@@ -205,6 +210,13 @@ impl Remote {
         let client = client.build().map_err(SetupError::Client)?;
         let credential = credential.map(Arc::new);
         Ok(Self { name, kind, wire, client, base_url, headers, credential, silence, local })
+    }
+
+    /// What a server's own routes beside the dialect are asked with.
+    pub(crate) fn for_own_routes(&self) -> (Client, HeaderMap) {
+        let mut headers = self.headers.clone();
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        (self.client.clone(), headers)
     }
 
     /// Where a target is, and the headers for it.

@@ -11,6 +11,7 @@ pub mod environments;
 pub mod events;
 pub mod files;
 pub mod keys;
+pub mod models;
 pub mod resources;
 pub mod respond;
 pub mod sandboxes;
@@ -72,7 +73,7 @@ pub type Shared = Arc<App>;
 pub struct Route {
     /// The method.
     pub method: Method,
-    /// The path, with its ids in braces.
+    /// The path, with its ids in braces; a star is in front of one that may have slashes.
     pub path: &'static str,
     /// What a key must open.
     pub need: Need,
@@ -81,6 +82,12 @@ pub struct Route {
 }
 
 impl Route {
+    /// The path for people, who need no stars.
+    #[must_use]
+    pub fn shown_path(&self) -> String {
+        self.path.replace("{*", "{")
+    }
+
     fn get<H: Handler<T, Shared>, T: 'static>(
         path: &'static str,
         resource: Resource,
@@ -113,7 +120,9 @@ impl Route {
 /// Every route there is, and what it needs. A test asks each of them without a key.
 #[must_use]
 pub fn routes() -> Vec<Route> {
-    use Resource::{Agents, Environments, Events, Files, Keys, Sandboxes, Sessions, Workspaces};
+    use Resource::{
+        Agents, Environments, Events, Files, Keys, Models, Sandboxes, Sessions, Workspaces,
+    };
     use Verb::{Archive, Create, Update};
     const AGENT: &str = "/v1/agents/{agent}";
     const ENVIRONMENT: &str = "/v1/environments/{environment}";
@@ -146,6 +155,8 @@ pub fn routes() -> Vec<Route> {
         Route::get(FILE, Files, files::retrieve),
         Route::delete(FILE, Files, files::delete),
         Route::get("/v1/files/{file}/content", Files, files::content),
+        Route::get("/v1/models", Models, models::list),
+        Route::get("/v1/models/{*model}", Models, models::retrieve),
         Route::get("/v1/sessions", Sessions, sessions::list),
         Route::post("/v1/sessions", Sessions, Create, sessions::create),
         Route::get(SESSION, Sessions, sessions::retrieve),

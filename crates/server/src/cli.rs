@@ -5,6 +5,7 @@
 
 mod doctor;
 mod keys;
+mod models;
 mod place;
 mod plain;
 mod run;
@@ -76,6 +77,8 @@ enum Command {
     Run(run::RunArguments),
     /// Look at sessions of a running server, and speak to them.
     Sessions(sessions::SessionsArguments),
+    /// Say which models a running server can ask, and who serves them.
+    Models(models::ModelsArguments),
     /// Look at the sandboxes of a running server, and end them.
     Sandboxes(sandboxes::SandboxesArguments),
     /// Make, show and revoke API keys of a running server.
@@ -126,6 +129,7 @@ pub fn run() -> ExitCode {
             }
             Command::Run(arguments) => run::run(arguments).await,
             Command::Sessions(arguments) => sessions::run(arguments).await.map(done),
+            Command::Models(arguments) => models::run(arguments).await.map(done),
             Command::Sandboxes(arguments) => sandboxes::run(arguments).await.map(done),
             Command::Keys(arguments) => keys::run(arguments).await.map(done),
             Command::Workspaces(arguments) => workspaces::run(arguments).await.map(done),
@@ -183,7 +187,9 @@ fn print_start(running: &start::Running) {
     say!("data       {}", running.config().data.display());
     let names = running.config().providers.names();
     if names.is_empty() {
-        say!("providers  none; set ANTHROPIC_API_KEY to reach Claude models");
+        say!(
+            "providers  none; set ANTHROPIC_API_KEY, OPENAI_API_KEY or GEMINI_API_KEY, or run Ollama"
+        );
     } else {
         say!("providers  {}", names.join(", "));
     }

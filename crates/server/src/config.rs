@@ -4,18 +4,19 @@
 //! `docs/CONFIGURATION.md`. Keys of providers are never in the file, only the names of the
 //! variables that hold them.
 
+mod providers;
 mod sandbox;
 
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
-use posthouse_model::{Catalog, Credential, Provider, Providers, Remote, Settings, WireKind};
+use posthouse_model::{Catalog, Providers};
 use serde::Deserialize;
 
+pub use providers::ListedProvider;
 pub use sandbox::{Egress, Sandbox};
 
 use crate::Error;
@@ -67,17 +68,6 @@ pub struct Config {
     pub harness: bool,
 }
 
-/// A provider, for whoever wants to know what is configured.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListedProvider {
-    /// Its name.
-    pub name: String,
-    /// The variable that holds its key.
-    pub variable: String,
-    /// Whether that variable is set.
-    pub has_key: bool,
-}
-
 /// Bounds on what one turn may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -121,7 +111,7 @@ impl Default for Files {
 }
 
 /// The file, as it is written.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct File {
     listen: Option<String>,
@@ -131,22 +121,26 @@ struct File {
     sandbox: sandbox::SandboxEntry,
     egress: sandbox::EgressEntry,
     files: Files,
-    providers: BTreeMap<String, ProviderEntry>,
+    providers: BTreeMap<String, providers::ProviderEntry>,
+    discover_ollama: bool,
     models: toml::Table,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ProviderEntry {
-    kind: Kind,
-    base_url: Option<String>,
-    api_key_env: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Kind {
-    Anthropic,
+impl Default for File {
+    fn default() -> Self {
+        Self {
+            listen: None,
+            data: None,
+            log: None,
+            limits: Limits::default(),
+            sandbox: sandbox::SandboxEntry::default(),
+            egress: sandbox::EgressEntry::default(),
+            files: Files::default(),
+            providers: BTreeMap::new(),
+            discover_ollama: true,
+            models: toml::Table::new(),
+        }
+    }
 }
 
 impl Config {
@@ -176,7 +170,13 @@ impl Config {
         Ok(Self {
             listen,
             data: file.data_folder(flags, &variable)?,
-            providers: file.providers(listen, &variable)?,
+            providers: providers::read(
+                &file.providers,
+                file.discover_ollama,
+                file.catalog()?,
+                listen,
+                &variable,
+            )?,
             log: variable("POSTHOUSE_LOG")
                 .or(file.log)
                 .unwrap_or_else(|| "warn,posthouse=info".to_owned()),
@@ -209,7 +209,7 @@ impl Config {
     }
 
     /// The providers that are configured, whether or not they can be used: which variable holds
-    /// each one's key, and whether it is set.
+    /// each one's key, and whether it is set. One that may be found is not among them.
     ///
     /// # Errors
     /// [`Error::Config`], [`Error::ConfigFile`].
@@ -217,26 +217,8 @@ impl Config {
         flags: &Flags,
         variables: Variables<'_>,
     ) -> Result<Vec<ListedProvider>, Error> {
-        let set = |name: &str| variables(name).is_some_and(|value| !value.trim().is_empty());
-        let usual = || {
-            let token = "ANTHROPIC_AUTH_TOKEN";
-            let chosen = !set("ANTHROPIC_API_KEY") && set(token);
-            if chosen { token } else { "ANTHROPIC_API_KEY" }.to_owned()
-        };
         let variable = |name: &str| variables(name).filter(|value| !value.trim().is_empty());
-        let mut listed: Vec<ListedProvider> = File::find(flags, &variable)?
-            .providers
-            .into_iter()
-            .map(|(name, entry)| {
-                let variable = entry.api_key_env.unwrap_or_else(usual);
-                ListedProvider { name, has_key: set(&variable), variable }
-            })
-            .collect();
-        if !listed.iter().any(|one| one.name == "anthropic") && set(&usual()) {
-            let variable = usual();
-            listed.push(ListedProvider { name: "anthropic".into(), has_key: true, variable });
-        }
-        Ok(listed)
+        Ok(providers::listed(&File::find(flags, &variable)?.providers, &variable))
     }
 }
 
@@ -273,40 +255,6 @@ impl File {
             })
     }
 
-    /// The providers of the file, and Anthropic itself when its variables are set.
-    fn providers(&self, listen: SocketAddr, variable: Variables<'_>) -> Result<Providers, Error> {
-        let mut providers: Vec<Arc<dyn Provider>> = Vec::new();
-        for (name, entry) in &self.providers {
-            let place = format!("providers.{name}");
-            let Kind::Anthropic = entry.kind;
-            let credential = match &entry.api_key_env {
-                Some(key) => Credential::choose(variable(key), None),
-                None => credential(variable),
-            };
-            let Some(credential) = credential else {
-                let key = entry.api_key_env.as_deref().unwrap_or("ANTHROPIC_API_KEY");
-                return Err(Error::Config(format!("{place}: the variable {key} is not set")));
-            };
-            let mut settings = Settings::new(name, WireKind::Anthropic, Some(credential));
-            let base_url = entry.base_url.clone();
-            let inherited = || variable("ANTHROPIC_BASE_URL").filter(|_| name == "anthropic");
-            if let Some(base_url) = base_url.or_else(inherited) {
-                settings.base_url = base_url;
-            }
-            providers.push(build(settings, listen, &format!("{place}.base_url"))?);
-        }
-        if !self.providers.contains_key("anthropic")
-            && let Some(credential) = credential(variable)
-        {
-            let mut settings = Settings::new("anthropic", WireKind::Anthropic, Some(credential));
-            if let Some(base_url) = variable("ANTHROPIC_BASE_URL") {
-                settings.base_url = base_url;
-            }
-            providers.push(build(settings, listen, "ANTHROPIC_BASE_URL")?);
-        }
-        Ok(Providers::new(providers, self.catalog()?))
-    }
-
     fn catalog(&self) -> Result<Catalog, Error> {
         if self.models.is_empty() {
             return Ok(Catalog::built_in());
@@ -316,26 +264,6 @@ impl File {
         Catalog::with_overrides(&table.to_string())
             .map_err(|error| Error::Config(format!("models: {error}")))
     }
-}
-
-fn credential(variable: Variables<'_>) -> Option<Credential> {
-    Credential::choose(variable("ANTHROPIC_API_KEY"), variable("ANTHROPIC_AUTH_TOKEN"))
-}
-
-fn build(settings: Settings, listen: SocketAddr, place: &str) -> Result<Arc<dyn Provider>, Error> {
-    // Whoever points an SDK at this server has its address in the very same variable.
-    let bare = settings.base_url.trim_end_matches('/');
-    let authority = bare.split_once("://").map_or(bare, |(_, rest)| rest);
-    let own = [listen.to_string(), format!("localhost:{}", listen.port())];
-    if listen.port() != 0 && own.iter().any(|own| own == authority) {
-        return Err(Error::Config(format!(
-            "{place}: {} is this server itself; unset it or name the provider's address",
-            settings.base_url
-        )));
-    }
-    let provider =
-        Remote::new(settings).map_err(|error| Error::Config(format!("{place}: {error}")))?;
-    Ok(Arc::new(provider))
 }
 
 /// A folder of ours by the XDG base directory rules, which ignore relative paths.
@@ -407,18 +335,5 @@ mod tests {
             let error = load(text, &[]).err().unwrap();
             assert!(error.contains(name), "{text}: {error}");
         }
-    }
-
-    #[test]
-    fn providers_come_from_the_file_and_the_environment() {
-        let file = "[providers.mine]\nkind = \"anthropic\"\nbase_url = \"http://10.0.0.1\"\n\
-                    api_key_env = \"MINE\"";
-        let error = load(file, &[]).err().unwrap();
-        assert!(error.contains("providers.mine: the variable MINE is not set"), "{error}");
-        let config = load(file, &[("MINE", "k"), ("ANTHROPIC_AUTH_TOKEN", "t")]).unwrap();
-        assert_eq!(config.providers.names(), ["mine", "anthropic"]);
-        let itself = [("ANTHROPIC_API_KEY", "k"), ("ANTHROPIC_BASE_URL", "http://127.0.0.1:8787/")];
-        let error = load("", &itself).err().unwrap();
-        assert!(error.contains("ANTHROPIC_BASE_URL") && error.contains("itself"), "{error}");
     }
 }

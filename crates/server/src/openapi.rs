@@ -42,7 +42,7 @@ pub fn document() -> Value {
         if let Some(operation) = find(&route) {
             let described = describe(&route, operation, &mut components);
             let method = route.method.as_str().to_lowercase();
-            let path = paths.entry(route.path).or_insert_with(|| json!({}));
+            let path = paths.entry(route.shown_path()).or_insert_with(|| json!({}));
             path[method] = described;
         }
     }
@@ -76,7 +76,8 @@ pub fn document() -> Value {
 
 /// What is known of a route.
 fn find(route: &Route) -> Option<&'static Operation> {
-    OPERATIONS.iter().find(|one| one.path == route.path && one.method == route.method.as_str())
+    let (path, method) = (route.shown_path(), route.method.as_str());
+    OPERATIONS.iter().find(|one| one.path == path && one.method == method)
 }
 
 /// The routes that no operation describes, in words.
@@ -88,7 +89,7 @@ pub fn mismatches() -> Vec<String> {
 }
 
 fn describe(route: &Route, operation: &Operation, components: &mut Components) -> Value {
-    let mut parameters: Vec<Value> = path_parameters(route.path);
+    let mut parameters: Vec<Value> = path_parameters(&route.shown_path());
     for field in operation.query.map_or(&[][..], |table| table.fields) {
         parameters.extend(query_parameters(field, components));
     }

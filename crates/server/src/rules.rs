@@ -1,6 +1,6 @@
 //! What an agent may ask of a model, answered from the configured providers and the catalogue.
 
-use posthouse_model::{Effort as ModelEffort, Providers};
+use posthouse_model::{Effort as ModelEffort, Providers, WireKind};
 use posthouse_protocol::agent::{Effort, ModelRules};
 
 /// The rules for the providers of this server.
@@ -9,7 +9,7 @@ pub struct ProviderRules(pub Providers);
 
 impl ModelRules for ProviderRules {
     fn exists(&self, model: &str) -> Result<(), String> {
-        self.0.resolve(model).map(drop).map_err(|unavailable| unavailable.to_string())
+        self.0.admit(model).map(drop).map_err(|unavailable| unavailable.to_string())
     }
 
     fn default_effort(&self, model: &str) -> Option<Effort> {
@@ -23,11 +23,16 @@ impl ModelRules for ProviderRules {
     }
 
     fn supports_fast(&self, model: &str) -> bool {
-        self.0.resolve(model).is_ok_and(|resolved| resolved.spec.fast)
+        // Gemini's dialect has no word for it, whoever's model is spoken to.
+        self.0.resolve(model).is_ok_and(|resolved| {
+            resolved.spec.fast && resolved.provider.wire() != WireKind::Gemini
+        })
     }
 
     fn supports_geo(&self, model: &str) -> bool {
-        self.0.resolve(model).is_ok_and(|resolved| resolved.spec.inference_geo)
+        self.0.resolve(model).is_ok_and(|resolved| {
+            resolved.spec.inference_geo && resolved.provider.wire().has_regions()
+        })
     }
 }
 
@@ -39,5 +44,58 @@ fn to_wire(effort: ModelEffort) -> Effort {
         ModelEffort::High => Effort::High,
         ModelEffort::Xhigh => Effort::Xhigh,
         ModelEffort::Max => Effort::Max,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use posthouse_model::{Catalog, Provider, Remote, Settings};
+
+    use super::*;
+
+    fn rules() -> ProviderRules {
+        let providers = WireKind::ALL.map(|wire| {
+            let settings = Settings::new(wire.as_str(), wire, None);
+            Arc::new(Remote::new(settings).unwrap()) as Arc<dyn Provider>
+        });
+        ProviderRules(Providers::new(providers.into(), Catalog::built_in()))
+    }
+
+    #[test]
+    fn what_a_wire_has_no_words_for_is_refused_whatever_the_model() {
+        let rules = rules();
+        for (model, fast, geo) in [
+            ("claude-opus-5", true, true),
+            ("claude-opus-4-6", false, true),
+            ("anthropic/house", true, true),
+            ("openai_responses/house", false, false),
+            ("openai_chat/house", false, false),
+            ("openai_chat/claude-opus-5", true, false),
+            ("gemini/house", false, false),
+            ("gemini/claude-opus-5", false, false),
+            ("nobody/house", false, false),
+        ] {
+            assert_eq!(rules.supports_fast(model), fast, "{model}");
+            assert_eq!(rules.supports_geo(model), geo, "{model}");
+        }
+    }
+
+    #[test]
+    fn efforts_are_those_of_the_model_and_all_where_it_is_not_known() {
+        let rules = rules();
+        for (model, effort, supported) in [
+            ("claude-opus-4-6", Effort::Max, true),
+            ("claude-opus-4-6", Effort::Xhigh, false),
+            ("claude-haiku-4-5", Effort::Low, false),
+            ("openai_chat/house", Effort::Max, true),
+            ("nobody/house", Effort::Low, false),
+        ] {
+            assert_eq!(rules.supports_effort(model, effort), supported, "{model}");
+        }
+        assert_eq!(rules.default_effort("claude-opus-5-5"), Some(Effort::Medium));
+        assert_eq!(rules.default_effort("openai_chat/house"), None);
+        assert!(rules.exists("nobody/house").unwrap_err().contains("configured: anthropic"));
     }
 }

@@ -11,6 +11,7 @@ use std::{
 
 use axum::serve::ListenerExt as _;
 use posthouse_engine::{Chance, Clock, Engine, Parts, sessions, step};
+use posthouse_model::Providers;
 use posthouse_store::{
     Blobs, Database, Durability, Log, Options,
     answers::{self, Unwritten},
@@ -54,6 +55,7 @@ pub struct Running {
     stop: watch::Sender<bool>,
     serving: JoinHandle<std::io::Result<()>>,
     sweeping: JoinHandle<()>,
+    learning: JoinHandle<()>,
 }
 
 /// Starts a server; it listens when this returns.
@@ -84,6 +86,8 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     let (stop, stopping) = watch::channel(false);
     let boot = posthouse_store::record::hex(&boot);
     let log = Log::new(database.clone(), Arc::new(sessions::fold_row));
+    // Sessions that are about to go on may have names that only a list explains.
+    config.providers.learn_local().await;
     let hands = sandbox::hands(&config, address, &log, &blobs)?;
     let engine = Engine::new(Parts {
         log,
@@ -107,6 +111,7 @@ pub async fn start(config: Config) -> Result<Running, Error> {
         unwritten: Unwritten::default(),
         stopping: stopping.clone(),
     });
+    let learning = spawn_learn(config.providers.clone(), stopping.clone());
     let sweeping = spawn_sweep(database, blobs, engine, stopping.clone());
     let url = format!("http://{}", reachable(address));
     let local = LocalServer { url: url.clone(), token, pid: std::process::id() };
@@ -122,6 +127,7 @@ pub async fn start(config: Config) -> Result<Running, Error> {
         stop,
         serving,
         sweeping,
+        learning,
     })
 }
 
@@ -149,6 +155,7 @@ impl Running {
         }
         self.app.engine.hands().stop().await;
         self.sweeping.abort();
+        self.learning.abort();
         self.local.remove(&self.config.data);
         let app = Arc::clone(&self.app);
         // Closing waits for the committer, which may still have a queue.
@@ -204,6 +211,17 @@ fn spawn_sweep(
             if let Err(error) = expire_files(&database, &blobs, &engine).await {
                 tracing::warn!(%error, "old files were not deleted");
             }
+        }
+    })
+}
+
+/// Ends when the server stops.
+#[expect(clippy::disallowed_methods, reason = "ends with `stopping`; `Running::stop` aborts it")]
+fn spawn_learn(providers: Providers, mut stopping: watch::Receiver<bool>) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        tokio::select! {
+            () = providers.keep_learning() => {}
+            _ = stopping.wait_for(|stop| *stop) => {}
         }
     })
 }

@@ -1,6 +1,6 @@
 //! Tests of the table of models.
 
-use super::{Catalog, ModelSpec, Thinking, nanodollars};
+use super::{About, Catalog, Lifecycle, ModelSpec, Thinking, nanodollars};
 use crate::{Effort, Usage, WireKind};
 
 /// The models that the Managed Agents API names (`BetaManagedAgentsModel` of the official SDK).
@@ -151,4 +151,25 @@ fn an_effort_that_a_model_lacks_falls_to_the_next_lower_one() {
         Catalog::built_in().spec("claude-haiku-4-5").unwrap().nearest_effort(Effort::Low),
         None
     );
+}
+
+#[test]
+fn what_is_told_to_people_is_read_and_days_are_checked() {
+    let spec = Catalog::built_in().spec("claude-sonnet-4-5-20250929").unwrap();
+    assert_eq!(spec.about.name.as_deref(), Some("Claude Sonnet 4.5"));
+    assert_eq!(spec.about.line.as_deref(), Some("sonnet"));
+    assert_eq!(spec.about.lifecycle, Lifecycle::Deprecated);
+    assert_eq!(spec.about.released, Some(1_759_104_000));
+    assert_eq!(spec.about.retires, Some(1_795_996_800));
+    assert_eq!(ModelSpec::unknown(WireKind::Gemini).about, About::default());
+    let base = "[models.x]\nwindow = 2\nthinking = \"none\"\n";
+    for (about, word) in [
+        ("released = \"2026-13-01\"", "month"),
+        ("released = \"yesterday\"", "year"),
+        ("lifecycle = \"old\"", "old"),
+        ("colour = \"red\"", "colour"),
+    ] {
+        let error = Catalog::parse(&format!("{base}about = {{ {about} }}")).unwrap_err();
+        assert!(error.to_string().contains(word), "{about}: {error}");
+    }
 }

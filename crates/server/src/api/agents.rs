@@ -16,7 +16,7 @@ use posthouse_store::tables::{
     agents::{self, AgentList, AgentRow},
 };
 
-use super::{Answer, Call, Refusal};
+use super::{Answer, Call, Refusal, models};
 
 const LIST: &str = "agents";
 const VERSIONS: &str = "agent_versions";
@@ -28,6 +28,7 @@ const VERSIONS: &str = "agent_versions";
 pub async fn create(call: Call) -> Result<Answer, Refusal> {
     call.no_query()?;
     let id = call.mint(IdKind::Agent)?;
+    models::learn(&call).await;
     let agent = agent::parse_create(call.fields()?, id, call.at, call.app.rules.as_ref())?;
     let row = AgentRow {
         body: serde_json::to_string(&agent)?,
@@ -74,6 +75,7 @@ pub async fn retrieve(call: Call) -> Result<Answer, Refusal> {
 pub async fn update(call: Call) -> Result<Answer, Refusal> {
     call.no_query()?;
     let id = call.id(0, IdKind::Agent)?.to_owned();
+    models::learn(&call).await;
     let fields = call.fields()?;
     let (rules, at) = (Arc::clone(&call.app.rules), call.at);
     let workspace = Arc::clone(&call.principal.workspace);

@@ -58,11 +58,17 @@ impl Call {
     /// # Errors
     /// 400 in the hosted wording when it can't be an id of that kind.
     pub fn id(&self, index: usize, kind: IdKind) -> Result<&str, ApiError> {
-        let id = self.ids.get(index).map_or("", String::as_str);
+        let id = self.name(index);
         if kind.is_well_formed(id) {
             return Ok(id);
         }
         Err(ApiError::invalid(format!("Invalid {} ID.", noun(kind))))
+    }
+
+    /// What the path names at `index`, where that is no id of this server.
+    #[must_use]
+    pub fn name(&self, index: usize) -> &str {
+        self.ids.get(index).map_or("", String::as_str)
     }
 
     /// The query.

@@ -33,7 +33,7 @@ use posthouse_store::{
 };
 use serde_json::{Value, json, value::RawValue};
 
-use super::{Answer, Call, Refusal, files, resources};
+use super::{Answer, Call, Refusal, files, models, resources};
 use crate::scope::{Need, Resource, Verb};
 
 const LIST: &str = "sessions";
@@ -48,6 +48,7 @@ pub(super) const REPLAY_WINDOW: i64 = 60 * 1_000_000;
 /// no events and some are sent.
 pub async fn create(call: Call) -> Result<Answer, Refusal> {
     call.no_query()?;
+    models::learn(&call).await;
     let mut fields = call.fields()?;
     let agent = Reference::parse(fields.required(&schema::AGENT)?)?;
     let environment = fields.id(&schema::ENVIRONMENT)?;
@@ -64,7 +65,7 @@ pub async fn create(call: Call) -> Result<Answer, Refusal> {
         fields.later(field)?;
     }
     fields.finish(&schema::CREATE)?;
-    let agent = copy_agent(&call, agent)?;
+    let agent = copy_agent(&call, agent).await?;
     let config = find_environment(&call, &environment)?;
     let opened = SessionOpened {
         session: call.mint(IdKind::Session)?,
@@ -120,6 +121,7 @@ pub async fn retrieve(call: Call) -> Result<Answer, Refusal> {
 pub async fn update(call: Call) -> Result<Answer, Refusal> {
     call.no_query()?;
     let (row, _) = find(&call)?;
+    models::learn(&call).await;
     let mut fields = call.fields()?;
     let change = Change {
         agent: fields.object(&schema::NEW_AGENT)?.value(),
@@ -379,14 +381,16 @@ pub(super) fn missing() -> ApiError {
 }
 
 /// The agent that a session is made of.
-fn copy_agent(call: &Call, reference: Reference) -> Result<SessionAgent, Refusal> {
+async fn copy_agent(call: &Call, reference: Reference) -> Result<SessionAgent, Refusal> {
     let base = load_agent(call, &reference.id, reference.version)?;
-    served(call, reference.apply(&base, call.app.rules.as_ref())?)
+    served(call, reference.apply(&base, call.app.rules.as_ref())?).await
 }
 
 /// Refuses an agent whose provider has gone since it was saved. An override may have given it
 /// another one.
-fn served(call: &Call, agent: SessionAgent) -> Result<SessionAgent, Refusal> {
+async fn served(call: &Call, agent: SessionAgent) -> Result<SessionAgent, Refusal> {
+    // The agent may be older than this life of the server, and its model a plain name.
+    call.app.engine.providers().learn(&agent.model.id).await;
     call.app.rules.exists(&agent.model.id).map_err(|reason| {
         wrong("agent", &reason, "configure a provider for it or use another model")
     })?;

@@ -7,6 +7,7 @@ use std::{
 };
 
 use clap::Args;
+use posthouse_model::Standing;
 use posthouse_sandbox::{
     host::{self, State},
     settings::Isolation,
@@ -73,7 +74,14 @@ pub(super) async fn run(arguments: DoctorArguments) -> Result<ExitCode, Error> {
     let isolation = Config::sandbox(&flags, &variable)
         .map_or(Isolation::default(), |sandbox| sandbox.isolation);
     let listed = Config::listed_providers(&flags, &variable).unwrap_or_default();
-    let mut configuration = providers(listed);
+    let standing = match &loaded {
+        Ok(config) => {
+            config.providers.learn_local().await;
+            config.providers.standing()
+        }
+        Err(_) => Vec::new(),
+    };
+    let mut configuration = providers(listed, &standing);
     if let Err(error) = &loaded {
         configuration.insert(0, finding("file", State::Missing, error.with_causes(), None));
     }
@@ -159,26 +167,49 @@ fn data(folder: &Path) -> Vec<Finding> {
     vec![folder, space]
 }
 
-/// The providers by name, and whether each one's key is set; never the key.
-fn providers(listed: Vec<ListedProvider>) -> Vec<Finding> {
-    if listed.is_empty() {
-        let mend = "set ANTHROPIC_API_KEY to reach Claude models";
+/// The providers by name, what each one speaks, whether its key is set (never the key), and of
+/// those on this machine what they list. Providers elsewhere are not asked: `posthouse models`
+/// shows what they list.
+fn providers(listed: Vec<ListedProvider>, standing: &[Standing]) -> Vec<Finding> {
+    let found = standing.iter().filter(|one| one.found).map(|one| ListedProvider {
+        name: one.name.clone(),
+        wire: one.wire,
+        variable: None,
+        has_key: false,
+        needs_key: false,
+    });
+    let all: Vec<ListedProvider> = listed.into_iter().chain(found).collect();
+    if all.is_empty() {
+        let mend = "set ANTHROPIC_API_KEY, OPENAI_API_KEY or GEMINI_API_KEY, or run Ollama";
         return vec![finding("provider", State::Missing, "none is configured", Some(mend))];
     }
     let provider = |one: ListedProvider| {
+        let stands = standing.iter().find(|standing| standing.name == one.name);
+        let near = stands.filter(|standing| standing.local).and_then(|one| one.lists.as_ref());
         let name = format!("provider {}", one.name);
-        let variable = &one.variable;
-        match one.has_key {
-            true => finding(name, State::Ok, format!("its key is in {variable}"), None),
-            false => finding(
-                name,
-                State::Missing,
-                format!("its key is missing: {variable} is not set"),
-                Some("set it where the server is started"),
-            ),
+        let wire = one.wire.as_str();
+        let mut detail = match &one.variable {
+            Some(variable) if one.has_key => format!("{wire}, its key is in {variable}"),
+            Some(variable) if one.needs_key => {
+                let detail = format!("{wire}, its key is missing: {variable} is not set");
+                let mend = "set it where the server is started";
+                return finding(name, State::Missing, detail, Some(mend));
+            }
+            Some(variable) => format!("{wire}, no key is sent: {variable} is not set"),
+            None => format!("{wire}, no key is sent"),
+        };
+        match near {
+            Some(Ok(models)) => detail.push_str(&format!(", lists {models} models")),
+            Some(Err(message)) => {
+                let mend = "start it; plain names of its models lead nowhere until then";
+                let detail = format!("{detail}, lists no models: {message}");
+                return finding(name, State::Degraded, detail, Some(mend));
+            }
+            None => {}
         }
+        finding(name, State::Ok, detail, None)
     };
-    listed.into_iter().map(provider).collect()
+    all.into_iter().map(provider).collect()
 }
 
 async fn server(folder: &Path) -> Finding {
@@ -236,6 +267,8 @@ fn print(report: &Report) -> String {
 
 #[cfg(test)]
 mod tests {
+    use posthouse_model::WireKind;
+
     use super::*;
 
     #[test]
@@ -277,11 +310,44 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_never_shown() {
-        let one = |has_key| ListedProvider { name: "n".into(), variable: "V".into(), has_key };
-        let found = providers(vec![one(true), one(false)]);
-        assert_eq!((found[0].state, found[1].state), (State::Ok, State::Missing));
-        assert!(found[1].detail.contains("V is not set"), "{found:?}");
-        assert_eq!(providers(Vec::new())[0].state, State::Missing);
+    fn providers_are_shown_with_how_they_stand_and_without_keys() {
+        let one = |name: &str, variable: Option<&str>, has_key, needs_key| ListedProvider {
+            name: name.into(),
+            wire: WireKind::OpenaiChat,
+            variable: variable.map(str::to_owned),
+            has_key,
+            needs_key,
+        };
+        let stands = |name: &str, found, lists| Standing {
+            name: name.into(),
+            wire: WireKind::OpenaiChat,
+            local: true,
+            found,
+            lists: Some(lists),
+        };
+        let listed = vec![
+            one("a", Some("V"), true, true),
+            one("b", Some("W"), false, true),
+            one("c", Some("X"), false, false),
+            one("d", None, false, false),
+        ];
+        let standing =
+            [stands("d", false, Err("no connection".to_owned())), stands("ollama", true, Ok(2))];
+        let found = providers(listed, &standing);
+        let shown: Vec<_> =
+            found.iter().map(|one| (one.state, one.name.as_str(), one.detail.as_str())).collect();
+        let expected = [
+            (State::Ok, "provider a", "openai_chat, its key is in V"),
+            (State::Missing, "provider b", "openai_chat, its key is missing: W is not set"),
+            (State::Ok, "provider c", "openai_chat, no key is sent: X is not set"),
+            (
+                State::Degraded,
+                "provider d",
+                "openai_chat, no key is sent, lists no models: no connection",
+            ),
+            (State::Ok, "provider ollama", "openai_chat, no key is sent, lists 2 models"),
+        ];
+        assert_eq!(shown, expected);
+        assert_eq!(providers(Vec::new(), &[])[0].state, State::Missing);
     }
 }

@@ -30,6 +30,8 @@ const SESSION: &str = "sesn_1";
 pub(crate) fn posthouse(folder: &TempDir) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_posthouse"));
     command.env_clear().env("HOME", folder.path()).kill_on_drop(true).stdin(Stdio::null());
+    // An Ollama of the tester stays out: nobody listens there.
+    command.env("OLLAMA_HOST", "127.0.0.1:9");
     command
 }
 

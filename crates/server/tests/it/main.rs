@@ -17,6 +17,7 @@ mod errors;
 mod files;
 mod isolation;
 mod keys;
+mod models;
 mod openapi;
 mod resources;
 mod retries;

@@ -13,7 +13,7 @@ use std::{
 };
 
 use posthouse::client::{Client, Events};
-use posthouse_testkit::{Reply, ScriptedModel};
+use posthouse_testkit::{Captured, Reply, ScriptedModel};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -406,9 +406,15 @@ impl Server {
         list["data"].as_array().unwrap().clone()
     }
 
+    /// The model requests, without what only asks for the list of models.
+    pub(crate) fn asked(&self) -> Vec<Captured> {
+        let all = self.model.requests().into_iter();
+        all.filter(|request| request.method == "POST").collect()
+    }
+
     /// What the model was given as the results of its last calls.
     pub(crate) fn given(&self) -> Vec<Value> {
-        let requests = self.model.requests();
+        let requests = self.asked();
         let messages = requests.last().unwrap().body["messages"].as_array().unwrap().clone();
         let last = messages.iter().rfind(|message| message["role"] == "user").unwrap();
         let blocks = last["content"].as_array().unwrap();

@@ -69,7 +69,7 @@ async fn six_tools(user: User) {
     let failed: Vec<_> = ran.iter().map(|one| one.is_error).collect();
     assert_eq!(failed, [false, false, false, false, false, false, true, false], "{ran:?}");
     // The model has them all, each beside its call.
-    let requests = server.model.requests();
+    let requests = server.asked();
     let messages = requests[1].body["messages"].as_array().unwrap();
     let [called, given] = &messages[messages.len() - 2..] else { panic!("{messages:?}") };
     let ids = |blocks: &Value, field: &str| -> Vec<Value> {
@@ -142,7 +142,7 @@ async fn an_eager_sandbox_is_there_before_the_model_is_asked() {
     let session = server.plain_session().await;
     server.model.push(Reply::text("Thinking").and_stall());
     server.say(&session, "Hello.").await;
-    let asked = async || !server.model.requests().is_empty();
+    let asked = async || !server.asked().is_empty();
     until(PATIENCE, "the model was not asked", asked).await;
     assert_eq!(server.sandboxes().await.len(), 1);
     server.send(&session, json!({ "type": "user.interrupt" })).await;

@@ -50,7 +50,7 @@ pub(super) fn usual() -> Value {
 }
 
 /// A model that the configured providers serve: the usual one, else the first that the
-/// configuration describes itself.
+/// configuration describes itself, else the newest that a provider has listed.
 pub(super) fn usual_model(providers: &Providers) -> Option<String> {
     if providers.resolve(USUAL_MODEL).is_ok() {
         return Some(USUAL_MODEL.to_owned());
@@ -59,7 +59,9 @@ pub(super) fn usual_model(providers: &Providers) -> Option<String> {
     let own = || providers.catalog().names().filter(|name| built_in.spec(name).is_none());
     let names = providers.names();
     let bare = own().map(str::to_owned).find(|name| providers.resolve(name).is_ok());
-    bare.or_else(|| Some(format!("{}/{}", names.first()?, own().next()?)))
+    let prefixed = || Some(format!("{}/{}", names.first()?, own().next()?));
+    let listed = || providers.offers().into_iter().next().map(|offer| offer.id);
+    bare.or_else(prefixed).or_else(listed)
 }
 
 /// Finds the agent of this very body, or makes it.

@@ -63,6 +63,9 @@ impl Home {
             if answers(&place).await? {
                 // Its configuration may be another one; this is for a good guess alone.
                 let config = Config::load(&told, &variable).ok();
+                if let Some(config) = &config {
+                    config.providers.learn_local().await;
+                }
                 return Ok(Self { place, own: None, flags, config });
             }
             tries += 1;
@@ -161,10 +164,11 @@ async fn answers(place: &Place) -> Result<bool, Error> {
 
 async fn start_own(flags: &Flags) -> Result<Running, Error> {
     let mut config = Config::load(flags, &variable)?;
+    config.providers.learn_local().await;
     if config.providers.names().is_empty() {
         return Err(Error::Config(
-            "no model can be reached: set ANTHROPIC_API_KEY to your key for Claude models, or \
-             write a [providers.NAME] into the configuration file"
+            "no model can be reached: set ANTHROPIC_API_KEY, OPENAI_API_KEY or GEMINI_API_KEY to \
+             your key, run Ollama, or write a [providers.NAME] into the configuration file"
                 .into(),
         ));
     }
