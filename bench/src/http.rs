@@ -29,6 +29,19 @@ impl Wire {
         let about = format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len());
         Self((head("POST", path, key, &about) + body).into_bytes())
     }
+
+    /// A `POST` of a form with one small file in it.
+    pub(crate) fn upload(path: &str, key: &str, name: &str, content: &str) -> Self {
+        let body = format!(
+            "--cut\r\ncontent-disposition: form-data; name=\"file\"; filename=\"{name}\"\r\n\
+             content-type: text/plain\r\n\r\n{content}\r\n--cut--\r\n"
+        );
+        let about = format!(
+            "content-type: multipart/form-data; boundary=cut\r\ncontent-length: {}\r\n",
+            body.len()
+        );
+        Self((head("POST", path, key, &about) + &body).into_bytes())
+    }
 }
 
 fn head(method: &str, path: &str, key: &str, more: &str) -> String {

@@ -13,16 +13,22 @@ mod floor;
 mod http;
 mod latency;
 mod lazy;
+mod lists;
 mod machine;
 mod measure;
 mod model;
 mod own;
+mod patient;
 mod peers;
+mod population;
+mod recordings;
 mod setup;
+mod stage;
 mod stand;
 mod start;
 mod tti;
 mod turns;
+mod wires;
 mod worker;
 
 use std::{
@@ -83,6 +89,10 @@ enum Bench {
     Tti,
     /// The first token with a cage that is started lazily, beside an eager one.
     Lazy,
+    /// What each wire costs: a streamed token, a rendered step.
+    Wires,
+    /// Pages of lists of many things, beside those of few.
+    Lists,
     /// All of them.
     All,
     /// Does what one of the others asks for.
@@ -95,7 +105,7 @@ type Run = fn(&Setup) -> Outcome<Report>;
 impl Bench {
     /// Whether the server's binary has to be there.
     fn needs_server(&self) -> bool {
-        !matches!(self, Self::Cage | Self::Call | Self::Density | Self::Append)
+        !matches!(self, Self::Cage | Self::Call | Self::Density | Self::Append | Self::Wires)
     }
 
     fn runs(&self) -> Vec<Run> {
@@ -110,6 +120,8 @@ impl Bench {
             Self::Density => vec![density::run],
             Self::Tti => vec![tti::run],
             Self::Lazy => vec![lazy::run],
+            Self::Wires => vec![wires::run],
+            Self::Lists => vec![lists::run],
             Self::All => vec![
                 latency::run,
                 turns::run,
@@ -121,6 +133,8 @@ impl Bench {
                 density::run,
                 tti::run,
                 lazy::run,
+                wires::run,
+                lists::run,
             ],
             Self::Worker { .. } => Vec::new(),
         }
