@@ -275,10 +275,17 @@ fn one_place(select: &mut Select, filter: &SessionFilter, place: &str) {
         }
     }
     select.and(&format!("{PLACE} ="), place.to_owned());
-    if let Some(first) = filter.times.0 {
+    // A cursor lies inside of the times, so it takes the place of the bound on its side: beside
+    // another one it would not be looked up, but every row before it passed over.
+    let (from, to) = match &filter.after {
+        Some(_) if filter.oldest_first => (None, filter.times.1),
+        Some(_) => (filter.times.0, None),
+        None => filter.times,
+    };
+    if let Some(first) = from {
         select.and("created_at >=", first.0);
     }
-    if let Some(last) = filter.times.1 {
+    if let Some(last) = to {
         select.and("created_at <=", last.0);
     }
     if let Some((at, id)) = &filter.after {

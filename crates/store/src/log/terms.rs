@@ -253,7 +253,7 @@ pub struct SessionFilter {
     pub times: (Option<Micros>, Option<Micros>),
     /// Oldest first.
     pub oldest_first: bool,
-    /// Only what comes after this session in the list's order.
+    /// Only what comes after this session in the list's order. It lies inside of `times`.
     pub after: Option<(Micros, String)>,
     /// At most so many.
     pub limit: usize,

@@ -31,7 +31,7 @@ pub struct AgentList {
     pub first: Option<i64>,
     /// Only those made at or before this time.
     pub last: Option<i64>,
-    /// Only those that come after this one (time and id).
+    /// Only those that come after this one (time and id), which lies inside of the times.
     pub after: Option<(i64, String)>,
 }
 
@@ -142,15 +142,17 @@ pub fn list(
     which: &AgentList,
     limit: usize,
 ) -> Result<Vec<AgentRow>, Error> {
-    let (before, before_id) = which.after.as_ref().map_or((i64::MAX, ""), |(at, id)| (*at, id));
+    // One bound for cursor and time: beside another one the cursor would not be looked up.
+    let last = which.last.map_or(i64::MAX, |last| last.saturating_add(1));
+    let (before, before_id) = which.after.as_ref().map_or((last, ""), |(at, id)| (*at, id));
     // Two texts, so that each has an index that leaves nothing out.
     let live = if which.include_archived { "" } else { "AND archived_at IS NULL " };
     let rows = connection
         .prepare_cached(&format!(
             "SELECT id, version, body, created_at, archived_at FROM agents \
              WHERE workspace = $1 AND (created_at, id) < ($2, $3) \
-             AND created_at >= $4 AND created_at <= $5 {live}\
-             ORDER BY created_at DESC, id DESC LIMIT $6"
+             AND created_at >= $4 {live}\
+             ORDER BY created_at DESC, id DESC LIMIT $5"
         ))?
         .query_map(
             params![
@@ -158,7 +160,6 @@ pub fn list(
                 before,
                 before_id,
                 which.first.unwrap_or(i64::MIN),
-                which.last.unwrap_or(i64::MAX),
                 super::rows(limit),
             ],
             read,
