@@ -465,7 +465,7 @@ impl Writer<'_> {
             }
             Fate::Idle | Fate::Archived => Vec::new(),
         };
-        let said = ClientEvent::parse_list(said, "initial_events")
+        let said = ClientEvent::parse_initial(said)
             .map_err(|refused| Failure::from(format!("a message is refused: {refused:?}")))?;
         let (mut drafts, _) = sessions::open(&opened, said, at, &mut random)
             .map_err(|refused| Failure::from(format!("a session is refused: {refused:?}")))?;
