@@ -46,7 +46,7 @@ fn words(event: &Value) -> Option<String> {
             let message = harmless(error["message"].as_str().unwrap_or_default());
             format!("error  {message} ({})", error["retry_status"]["type"].as_str().unwrap_or("?"))
         }
-        "session.updated" => "       updated".into(),
+        "session.updated" => updated(event),
         _ => return None,
     })
 }
@@ -59,6 +59,24 @@ pub fn whole_result(event: &Value) -> String {
     // A line that is indented already is the first of a block.
     let lines: Vec<&str> = text.lines().map(|line| line.trim_start_matches("       ")).collect();
     format!("tool   {failed}{}", lines.join("\n       "))
+}
+
+/// What of a session has changed, as far as it is one line.
+fn updated(event: &Value) -> String {
+    let mut what = Vec::new();
+    if let Some(model) = event["agent"]["model"]["id"].as_str() {
+        let fallback = event["agent"]["posthouse"]["fallback"].as_array();
+        let others = fallback.into_iter().flatten().filter_map(|other| other["id"].as_str());
+        let models: Vec<_> = std::iter::once(model).chain(others).collect();
+        what.push(format!("model {}", models.join(", then ")));
+    }
+    if let Some(title) = event["title"].as_str() {
+        what.push(format!("title {}", short(title)));
+    }
+    if event.get("metadata").is_some() {
+        what.push("metadata".to_owned());
+    }
+    harmless(&format!("       updated: {}", what.join("; ")))
 }
 
 /// The text of an event's content.
@@ -133,6 +151,17 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_change_of_models_is_one_line() {
+        let agent = json!({
+            "model": { "id": "gpt-6-sol" },
+            "posthouse": { "fallback": [{ "id": "local/qwen3" }] },
+        });
+        let event = json!({ "type": "session.updated", "agent": agent, "title": "a\nb" });
+        let shown = line(&event).unwrap();
+        assert_eq!(shown, "       updated: model gpt-6-sol, then local/qwen3; title a…");
+    }
 
     #[test]
     fn a_message_is_printed_once() {
