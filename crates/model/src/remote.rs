@@ -48,6 +48,9 @@ const LONGEST_ERROR: usize = 64 * 1024;
 /// How much of a list of models is read, in all.
 const LONGEST_LIST: usize = 16 * 1024 * 1024;
 
+/// How many pages of a list of models are read: more than any provider has.
+const MOST_PAGES: usize = 50;
+
 /// How long a list of models may take.
 const LISTING: Duration = Duration::from_secs(10);
 
@@ -286,7 +289,8 @@ impl Remote {
         let mut target = wire.listing();
         let mut models = Vec::new();
         let mut left = LONGEST_LIST;
-        loop {
+        // A provider may always name a next page.
+        for _ in 0..MOST_PAGES {
             let (url, headers) = self.place(target);
             let request = self.client.get(url).headers(headers).header(ACCEPT, "application/json");
             let answer = request.send().await.map_err(|error| not_sent(&error))?;
@@ -302,14 +306,15 @@ impl Remote {
             let page = wire.listed(&Bytes::from(body)).ok_or_else(|| {
                 transient("the provider's list of models can't be read".to_owned())
             })?;
-            models.extend(page.models);
+            models.extend(page.models.into_iter().filter(|model| !model.id.is_empty()));
             match page.next {
                 Some(next) if left > 0 => {
                     target = Target { path: next.into(), headers: wire.listing().headers };
                 }
-                _ => return Ok(models),
+                _ => break,
             }
         }
+        Ok(models)
     }
 
     fn redacted(&self, failure: Failure) -> Failure {
