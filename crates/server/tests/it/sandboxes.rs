@@ -73,7 +73,7 @@ async fn doctor_says_what_is_there_and_shows_no_key() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("config.toml");
     let file = "[sandbox]\nisolation = \"none\"\n[providers.mine]\nkind = \"anthropic\"\n\
-                base_url = \"http://127.0.0.1:1\"\napi_key_env = \"MINE\"\n";
+                api_key_env = \"MINE\"\n";
     std::fs::write(&path, file).unwrap();
     let doctor = || {
         let mut command = posthouse(&folder);
@@ -83,7 +83,7 @@ async fn doctor_says_what_is_there_and_shows_no_key() {
     let (code, out, _) = run(doctor().env("MINE", "very-secret")).await;
     assert_eq!(code, 0, "{out}");
     assert!(out.contains("degraded  isolation  none, by the configuration"), "{out}");
-    assert!(out.contains("provider mine  its key is in MINE"), "{out}");
+    assert!(out.contains("provider mine  anthropic, its key is in MINE"), "{out}");
     assert!(out.contains("none runs on this data folder"), "{out}");
     assert!(out.ends_with("tools can run\n") && !out.contains("very-secret"), "{out}");
     assert!(!folder.path().join(".local").exists(), "it has changed nothing");
