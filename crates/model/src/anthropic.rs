@@ -24,6 +24,7 @@ pub use request::render;
 
 use crate::{
     Body, Credential, FailureKind, ListedModel, Request,
+    members::readable,
     portable::Portable,
     wire::{Decode, Listed, Target, Wire},
 };
@@ -74,8 +75,9 @@ impl Wire for Messages {
 
     fn listed(&self, body: &Bytes) -> Option<Listed> {
         #[derive(Deserialize)]
-        struct Page {
-            data: Vec<Model>,
+        struct Page<'a> {
+            #[serde(borrow)]
+            data: Vec<&'a RawValue>,
         }
         #[derive(Deserialize)]
         struct Model {
@@ -85,8 +87,8 @@ impl Wire for Messages {
             max_input_tokens: Option<u64>,
             max_tokens: Option<u64>,
         }
-        let page: Page = serde_json::from_slice(body).ok()?;
-        let models = page.data.into_iter().map(|model| ListedModel {
+        let page: Page<'_> = serde_json::from_slice(body).ok()?;
+        let models = readable(page.data).map(|model: Model| ListedModel {
             id: model.id,
             display_name: model.display_name,
             created: model

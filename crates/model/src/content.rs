@@ -68,9 +68,17 @@ struct WireSource<'a> {
     content: Option<&'a RawValue>,
 }
 
+/// How deep blocks are read inside of blocks. The API has one level: what a document or a search
+/// result holds.
+const DEEPEST: usize = 4;
+
 /// The pieces of a content: a JSON array of blocks, or a plain string.
 #[must_use]
 pub fn pieces(content: &RawValue) -> Vec<Piece<'_>> {
+    pieces_within(content, DEEPEST)
+}
+
+fn pieces_within(content: &RawValue, deepest: usize) -> Vec<Piece<'_>> {
     let raw = content.get();
     if let Ok(text) = serde_json::from_str::<Cow<'_, str>>(raw) {
         return text_piece(text).into_iter().collect();
@@ -78,7 +86,7 @@ pub fn pieces(content: &RawValue) -> Vec<Piece<'_>> {
     let Ok(blocks) = serde_json::from_str::<Vec<&RawValue>>(raw) else {
         return text_piece(Cow::Borrowed(raw)).into_iter().collect();
     };
-    blocks.into_iter().flat_map(piece).collect()
+    blocks.into_iter().flat_map(|block| piece(block, deepest)).collect()
 }
 
 /// All that is text in a content, with a blank line between its blocks.
@@ -95,8 +103,10 @@ fn text_piece(text: Cow<'_, str>) -> Option<Piece<'_>> {
     (!text.is_empty()).then_some(Piece::Text(text))
 }
 
-fn piece(raw: &RawValue) -> Vec<Piece<'_>> {
+fn piece(raw: &RawValue, deepest: usize) -> Vec<Piece<'_>> {
     let unreadable = || text_piece(Cow::Borrowed(raw.get())).into_iter().collect();
+    let Some(deepest) = deepest.checked_sub(1) else { return unreadable() };
+    let source = |raw| source(raw, deepest);
     let Ok(block) = serde_json::from_str::<Block<'_>>(raw.get()) else { return unreadable() };
     match &*block.kind {
         "text" => block.text.and_then(text_piece).into_iter().collect(),
@@ -123,7 +133,10 @@ fn piece(raw: &RawValue) -> Vec<Piece<'_>> {
             let place = block
                 .source
                 .and_then(|source| serde_json::from_str::<Cow<'_, str>>(source.get()).ok());
-            let says = block.content.map(|content| text(&pieces(content))).unwrap_or_default();
+            let says = block
+                .content
+                .map(|content| text(&pieces_within(content, deepest)))
+                .unwrap_or_default();
             let title = block.title.unwrap_or_default();
             let head = [title, place.unwrap_or_default()];
             let head: Vec<_> =
@@ -150,7 +163,7 @@ enum Found<'a> {
     Content(Vec<Piece<'a>>),
 }
 
-fn source(raw: &RawValue) -> Option<Found<'_>> {
+fn source(raw: &RawValue, deepest: usize) -> Option<Found<'_>> {
     let source: WireSource<'_> = serde_json::from_str(raw.get()).ok()?;
     Some(match &*source.kind {
         "base64" => {
@@ -158,7 +171,7 @@ fn source(raw: &RawValue) -> Option<Found<'_>> {
         }
         "url" => Found::At(Source::Url(source.url?)),
         "text" => Found::Text(source.data?),
-        "content" => Found::Content(pieces(source.content?)),
+        "content" => Found::Content(pieces_within(source.content?, deepest)),
         _ => return None,
     })
 }
@@ -203,5 +216,14 @@ mod tests {
         let unknown = r#"[{"type":"new","x":1}]"#;
         assert_eq!(read(unknown), [format!("Text({:?})", r#"{"type":"new","x":1}"#)]);
         assert_eq!(read("[]"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn blocks_inside_of_blocks_without_end_are_text() {
+        let open = r#"{"type":"document","source":{"type":"content","content":["#;
+        let deep = format!("[{}{}]", open.repeat(20_000), "]}}".repeat(20_000));
+        let read = read(&deep);
+        assert_eq!(read.len(), 1);
+        assert!(read[0].starts_with("Text(\"{\\\"type\\\":"), "{:.60}", read[0]);
     }
 }

@@ -11,6 +11,9 @@ use crate::FailureKind;
 /// No sentence of a provider is shown beyond this many characters.
 const LONGEST_MESSAGE: usize = 400;
 
+/// What marks a word as an address or a key: those of OpenAI and Anthropic, Google, Groq and xAI.
+const SECRET: &[&str] = &["://", "sk-", "AIza", "gsk_", "xai-"];
+
 /// A longer wish to wait is cut to this, so that no sum of times can overflow.
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -58,7 +61,7 @@ pub(crate) fn sentence(ours: &str, kind: &str, message: &str) -> String {
 fn clean(message: &str) -> String {
     let mut words = String::new();
     for word in message.split_whitespace() {
-        if word.contains("://") || word.contains("sk-") {
+        if SECRET.iter().any(|mark| word.contains(mark)) {
             continue;
         }
         if words.chars().count() + word.chars().count() > LONGEST_MESSAGE {

@@ -24,6 +24,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     Body, Credential, FailureKind, ListedModel, Request,
+    members::readable,
     portable::Portable,
     wire::{Decode, Listed, Target, Wire},
 };
@@ -72,9 +73,9 @@ impl Wire for GenerateContent {
     fn listed(&self, body: &Bytes) -> Option<Listed> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
-        struct Page {
-            #[serde(default)]
-            models: Vec<Model>,
+        struct Page<'a> {
+            #[serde(borrow, default)]
+            models: Vec<&'a RawValue>,
             next_page_token: Option<String>,
         }
         #[derive(Deserialize)]
@@ -86,12 +87,12 @@ impl Wire for GenerateContent {
             output_token_limit: Option<u64>,
             supported_generation_methods: Option<Vec<String>>,
         }
-        let page: Page = serde_json::from_slice(body).ok()?;
+        let page: Page<'_> = serde_json::from_slice(body).ok()?;
         let converses = |model: &Model| {
             let methods = model.supported_generation_methods.as_ref();
             methods.is_none_or(|methods| methods.iter().any(|name| name == "generateContent"))
         };
-        let models = page.models.into_iter().filter(converses).map(|model| ListedModel {
+        let models = readable(page.models).filter(converses).map(|model| ListedModel {
             id: short_name(&model.name).to_owned(),
             display_name: model.display_name,
             created: None,

@@ -8,6 +8,8 @@ pub mod anthropic;
 pub mod catalog;
 pub mod content;
 pub mod conversation;
+#[cfg(test)]
+mod crossing;
 mod failure;
 mod gemini;
 #[cfg(test)]

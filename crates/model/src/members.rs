@@ -68,6 +68,13 @@ pub(crate) fn elements(value: &RawValue) -> Vec<&RawValue> {
     serde_json::from_str(value.get()).unwrap_or_default()
 }
 
+/// The elements that are of a type; the others are left out.
+pub(crate) fn readable<'a, T: Deserialize<'a>>(
+    elements: Vec<&'a RawValue>,
+) -> impl Iterator<Item = T> {
+    elements.into_iter().filter_map(|element| serde_json::from_str(element.get()).ok())
+}
+
 /// Text as a JSON string.
 pub(crate) fn string(text: &str) -> String {
     // A string has no map keys, so this can't fail.
@@ -97,8 +104,70 @@ pub(crate) fn raw(json: String) -> Box<RawValue> {
     raw.unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
 
-/// Text as a JSON object, if it is one; the text itself, not another that means the same.
+/// Text as a JSON object, if it is one that [`is_object`] takes; the text itself, not another that
+/// means the same.
 pub(crate) fn object_in(text: &str) -> Option<Box<RawValue>> {
     let raw = RawValue::from_string(text.trim().to_owned()).ok()?;
-    raw.get().starts_with('{').then_some(raw)
+    is_object(&raw).then_some(raw)
+}
+
+/// Whether a value is an object that everybody can read. JSON can spell half a character, but no
+/// text can hold it, and a provider refuses every conversation in which it stands.
+pub(crate) fn is_object(value: &RawValue) -> bool {
+    value.get().starts_with('{') && has_whole_characters(value.get())
+}
+
+/// Whether the escapes in valid JSON spell no half of a surrogate pair.
+fn has_whole_characters(json: &str) -> bool {
+    let mut rest = json;
+    // Outside of strings, JSON has no backslash.
+    while let Some((_, escape)) = rest.split_once('\\') {
+        let unit = |escape: &str| {
+            let digits = escape.strip_prefix('u')?.get(..4)?;
+            u32::from_str_radix(digits, 16).ok()
+        };
+        rest = match unit(escape) {
+            Some(0xD800..=0xDBFF) => {
+                let low = escape[5..].strip_prefix('\\');
+                match low.filter(|low| matches!(unit(low), Some(0xDC00..=0xDFFF))) {
+                    Some(low) => &low[5..],
+                    None => return false,
+                }
+            }
+            Some(0xDC00..=0xDFFF) => return false,
+            // What is escaped is ASCII, and may be a backslash.
+            _ => escape.get(1..).unwrap_or_default(),
+        };
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_has_whole_characters() {
+        for whole in [
+            "{}",
+            r#" {"a":"\\ud800 \n"} "#,
+            r#"{"a":"\ud83e\udd80"}"#,
+            r#"{"\u00fc":["\u0000"]}"#,
+            r#"{"a":"\\\ud83e\udd80é"}"#,
+        ] {
+            assert!(object_in(whole).is_some_and(|raw| raw.get() == whole.trim()), "{whole}");
+        }
+        for broken in [
+            "[]",
+            "{",
+            r#""{}""#,
+            r#"{"a":"\ud83e"}"#,
+            r#"{"a":"\udd80\ud83e"}"#,
+            r#"{"a":"\ud83e\n"}"#,
+            r#"{"a":"\uD83Eé"}"#,
+            r#"{"a":"\\\udd80"}"#,
+        ] {
+            assert!(object_in(broken).is_none(), "{broken}");
+        }
+    }
 }

@@ -25,6 +25,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     Body, Credential, FailureKind, ListedModel, Request,
+    members::readable,
     portable::Portable,
     wire::{Decode, Listed, Target, Wire},
 };
@@ -65,16 +66,17 @@ impl Wire for Responses {
 
     fn listed(&self, body: &Bytes) -> Option<Listed> {
         #[derive(Deserialize)]
-        struct Page {
-            data: Vec<Model>,
+        struct Page<'a> {
+            #[serde(borrow)]
+            data: Vec<&'a RawValue>,
         }
         #[derive(Deserialize)]
         struct Model {
             id: String,
             created: Option<i64>,
         }
-        let page: Page = serde_json::from_slice(body).ok()?;
-        let models = page.data.into_iter().map(|model| ListedModel {
+        let page: Page<'_> = serde_json::from_slice(body).ok()?;
+        let models = readable(page.data).map(|model: Model| ListedModel {
             id: model.id,
             created: model.created,
             ..ListedModel::default()

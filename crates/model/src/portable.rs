@@ -8,6 +8,11 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{Item, Request, ToolResult, WireKind};
 
+/// Said for the user where two answers would meet or an answer would be the last, for models that
+/// refuse such conversations. It comes to that where an operator's text stands behind an answer
+/// and is sent in the system prompt, or where somebody else goes on with a paused answer.
+pub(crate) const GO_ON: &str = "Go on.";
+
 /// What any wire can say of a block that came over another one.
 #[derive(Debug, Clone)]
 pub enum Portable<'a> {
@@ -60,7 +65,8 @@ pub struct ResultOf<'a> {
 }
 
 /// Goes through a conversation for the provider of that name and wire. The same items always
-/// give the same steps, and more items never change those before them.
+/// give the same steps, and more items never change those before them, unless this provider gives
+/// a call the very id that a foreign one was sent under until then.
 #[must_use]
 pub fn steps<'a>(provider: &str, wire: WireKind, items: &'a [Item], ids: CallIds) -> Vec<Step<'a>> {
     // What is sent to the letter has its ids already; a mapped one must not meet them.
@@ -101,6 +107,9 @@ pub fn steps<'a>(provider: &str, wire: WireKind, items: &'a [Item], ids: CallIds
             Item::ToolResults(results) => {
                 // Results stand in the order of their calls; the ids of some wires say nothing.
                 let by_place = calls.len() == results.len();
+                if by_place && !calls.is_empty() {
+                    name_calls(&mut steps, results);
+                }
                 let results = results.iter().enumerate().map(|(index, result)| {
                     let named = calls.iter().find(|(logged, _)| *logged == result.call_id);
                     let call = if by_place { calls.get(index) } else { named };
@@ -115,6 +124,22 @@ pub fn steps<'a>(provider: &str, wire: WireKind, items: &'a [Item], ids: CallIds
         }
     }
     steps
+}
+
+/// Gives the calls of the newest response, a foreign one, their tools' own names: its wire may have
+/// had to send others, under which this one has declared nothing.
+fn name_calls(steps: &mut [Step<'_>], results: &[ToolResult]) {
+    let newest = steps.iter_mut().rev().find_map(|step| match step {
+        Step::Foreign(blocks) => Some(blocks),
+        _ => None,
+    });
+    let names = newest.into_iter().flatten().filter_map(|block| match block {
+        Portable::ToolUse { name, .. } => Some(name),
+        Portable::Text(_) => None,
+    });
+    for (name, result) in names.zip(results) {
+        (*result.name).clone_into(name);
+    }
 }
 
 fn is_own(provider: &str, wire: WireKind, origin: &str, of: WireKind) -> bool {

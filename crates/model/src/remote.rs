@@ -27,12 +27,13 @@ use sse_stream::SseByteStream;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use crate::{
-    Block, BlockKind, Body, Event, Failure, FailureKind, ListedModel, Listing, ModelStream,
-    Provider, Request, Response, Usage, View, WireKind, failure,
+    Block, BlockKind, Body, Event, Failure, FailureKind, Listing, ModelStream, Provider, Request,
+    Response, Stop, Usage, View, WireKind, failure,
     providers::family,
     wire::{Decode, Target, Wire},
 };
 
+mod listing;
 #[cfg(test)]
 mod tests;
 
@@ -44,12 +45,6 @@ const CONNECT: Duration = Duration::from_secs(10);
 
 /// How much of an error's body is read.
 const LONGEST_ERROR: usize = 64 * 1024;
-
-/// How much of a list of models is read, in all.
-const LONGEST_LIST: usize = 16 * 1024 * 1024;
-
-/// How long a list of models may take.
-const LISTING: Duration = Duration::from_secs(10);
 
 /// What opens the door. Its debug form says only which kind it is.
 #[derive(Clone, PartialEq, Eq)]
@@ -272,53 +267,7 @@ impl Provider for Remote {
     }
 
     fn list(&self) -> Listing<'_> {
-        Box::pin(async move {
-            timeout(LISTING, self.list_all()).await.unwrap_or_else(|_| {
-                Err(transient("the provider did not list its models in time".to_owned()))
-            })
-        })
-    }
-}
-
-impl Remote {
-    async fn list_all(&self) -> Result<Vec<ListedModel>, Failure> {
-        let wire = self.wire;
-        let mut target = wire.listing();
-        let mut models = Vec::new();
-        let mut left = LONGEST_LIST;
-        loop {
-            let (url, headers) = self.place(target);
-            let request = self.client.get(url).headers(headers).header(ACCEPT, "application/json");
-            let answer = request.send().await.map_err(|error| not_sent(&error))?;
-            let status = answer.status();
-            let longest = if status == StatusCode::OK { left } else { LONGEST_ERROR };
-            let body = read(answer, longest).await;
-            if status != StatusCode::OK {
-                let (kind, message) = wire.refusal(status, &body);
-                let failure = Failure { kind, message, retry_after: None, usage: Usage::default() };
-                return Err(self.redacted(failure));
-            }
-            left = left.saturating_sub(body.len());
-            let page = wire.listed(&Bytes::from(body)).ok_or_else(|| {
-                transient("the provider's list of models can't be read".to_owned())
-            })?;
-            models.extend(page.models);
-            match page.next {
-                Some(next) if left > 0 => {
-                    target = Target { path: next.into(), headers: wire.listing().headers };
-                }
-                _ => return Ok(models),
-            }
-        }
-    }
-
-    fn redacted(&self, failure: Failure) -> Failure {
-        let mut event = Event::Failed(failure);
-        redact(&mut event, self.credential.as_deref());
-        match event {
-            Event::Failed(failure) => failure,
-            _ => transient(String::new()),
-        }
+        Box::pin(self.list_models())
     }
 }
 
@@ -498,12 +447,27 @@ fn transient(message: String) -> Failure {
 
 /// A provider behind this address may quote the key it was given.
 fn redact(event: &mut Event, credential: Option<&Credential>) {
+    match event {
+        Event::Failed(failure) => redact_text(&mut failure.message, credential),
+        Event::Ended(response) => {
+            let told = match &mut response.stop {
+                Stop::Refusal { category, explanation } => {
+                    [category.as_mut(), explanation.as_mut()]
+                }
+                _ => [None, None],
+            };
+            for text in told.into_iter().flatten().chain(&mut response.served) {
+                redact_text(text, credential);
+            }
+        }
+        Event::Started { .. } | Event::Text { .. } | Event::Usage(_) => {}
+    }
+}
+
+fn redact_text(text: &mut String, credential: Option<&Credential>) {
     let secret = credential.map_or("", Credential::secret);
-    if let Event::Failed(failure) = event
-        && !secret.is_empty()
-        && failure.message.contains(secret)
-    {
-        failure.message = failure.message.replace(secret, "[secret]");
+    if !secret.is_empty() && text.contains(secret) {
+        *text = text.replace(secret, "[secret]");
     }
 }
 

@@ -12,7 +12,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use crate::{Block, BlockKind, View};
+use crate::{Block, BlockKind, View, members::is_object};
 
 /// A block being put together.
 #[derive(Debug)]
@@ -79,14 +79,21 @@ struct Opening<'a> {
     id: Option<String>,
     #[serde(default)]
     name: Option<String>,
+    #[serde(borrow, default)]
+    text: Option<&'a RawValue>,
 }
 
 impl Building {
     /// Begins a block from the object that announces it; `None` if that is no block at all.
     pub(super) fn new(wire_index: u64, start: &RawValue) -> Option<Self> {
+        // A list could be read as one, too, member by member.
+        if !start.get().starts_with('{') {
+            return None;
+        }
         let opening: Opening<'_> = serde_json::from_str(start.get()).ok()?;
         let meaning = match &*opening.kind {
-            "text" => Meaning::Text,
+            "text" if opening.text.is_none_or(is_string) => Meaning::Text,
+            "text" => return None,
             "thinking" | "redacted_thinking" => Meaning::Thinking,
             "tool_use" => Meaning::ToolUse { call_id: opening.id?, name: opening.name? },
             _ => Meaning::Opaque,
@@ -142,16 +149,25 @@ impl Building {
     }
 
     /// Applies a delta of an unknown kind: strings append to the member of the same name, arrays
-    /// extend it, a null leaves alone what is there, anything else replaces it. Says whether the
-    /// delta could be read; half a character can't.
-    pub(super) fn merge(&mut self, delta: Members) -> bool {
+    /// extend it, a null leaves alone what is there, anything else replaces it. What others go by
+    /// stays: a block's type, a call's id and name, and that a text is one. Gives the new text of
+    /// a text block; `None` when the delta can't be read, as half a character can't.
+    pub(super) fn merge(&mut self, delta: Members) -> Option<String> {
+        let is_call = matches!(self.meaning, Meaning::ToolUse { .. });
+        let mut text = String::new();
         for (name, value) in delta.0 {
+            let is_text = self.is_text() && name == "text";
             match value.get().as_bytes().first() {
-                _ if name == "type" => {}
-                Some(b'"') => match serde_json::from_str::<String>(value.get()) {
-                    Ok(more) => self.append(Cow::Owned(name), &more),
-                    Err(_) => return false,
-                },
+                _ if name == "type" || (is_call && matches!(&*name, "id" | "name")) => {}
+                Some(b'"') => {
+                    let more: String = serde_json::from_str(value.get()).ok()?;
+                    if is_text {
+                        text.push_str(&more);
+                    }
+                    self.append(Cow::Owned(name), &more);
+                }
+                Some(b'n') if is_text => {}
+                _ if is_text => return None,
                 Some(b'[') => {
                     let elements = serde_json::from_str(value.get()).unwrap_or_default();
                     self.extend(Cow::Owned(name), elements);
@@ -160,7 +176,7 @@ impl Building {
                 _ => self.put(Cow::Owned(name), Change::Value(value)),
             }
         }
-        true
+        Some(text)
     }
 
     /// Ends the block. With `cut`, the provider stopped inside the response's last block, so an
@@ -208,8 +224,7 @@ impl Building {
             Meaning::ToolUse { call_id, name } => {
                 // Without a single delta the input is what the opening said.
                 let input = view_input.unwrap_or_else(|| {
-                    member::<Box<RawValue>>(&native, "input")
-                        .filter(|input| input.get().starts_with('{'))
+                    member::<Box<RawValue>>(&native, "input").filter(|input| is_object(input))
                 });
                 let input = input.filter(|input| !(cut && input.get() == "{}"));
                 return Block {
@@ -265,6 +280,10 @@ impl Building {
     }
 }
 
+fn is_string(value: &RawValue) -> bool {
+    value.get().starts_with('"')
+}
+
 /// A member of a raw object; `None` also when it is null or of another type.
 fn member<T: for<'de> Deserialize<'de>>(object: &RawValue, name: &str) -> Option<T> {
     let members: Members = serde_json::from_str(object.get()).ok()?;
@@ -277,11 +296,11 @@ fn object(json: String, members: &[(String, Box<RawValue>)], name: &str) -> Opti
     if json.trim().is_empty() {
         let opening = members.iter().find(|(member, _)| member == name);
         return Some(match opening {
-            Some((_, value)) if value.get().starts_with('{') => value.clone(),
+            Some((_, value)) if is_object(value) => value.clone(),
             _ => empty_object(),
         });
     }
-    RawValue::from_string(json).ok().filter(|value| value.get().starts_with('{'))
+    RawValue::from_string(json).ok().filter(|value| is_object(value))
 }
 
 /// `{}`.
@@ -293,9 +312,7 @@ fn empty_object() -> Box<RawValue> {
 /// A tool call must be replayed with an object as its input, also when the model never
 /// finished one.
 fn legal_input(native: Box<RawValue>, has_input: bool) -> Box<RawValue> {
-    if has_input
-        || member::<Box<RawValue>>(&native, "input")
-            .is_some_and(|input| input.get().starts_with('{'))
+    if has_input || member::<Box<RawValue>>(&native, "input").is_some_and(|input| is_object(&input))
     {
         return native;
     }

@@ -199,12 +199,12 @@ impl Decoder {
             return false;
         };
         let Ok(known) = serde_json::from_str::<Delta<'_>>(delta.get()) else {
-            return merge(block, delta);
+            return merge(index, block, delta, events);
         };
         match &*known.kind {
             "text_delta" => {
                 let Some(text) = known.text else {
-                    return merge(block, delta);
+                    return merge(index, block, delta, events);
                 };
                 block.grow_text("text", &text);
                 if block.is_text() && !text.is_empty() {
@@ -213,29 +213,29 @@ impl Decoder {
             }
             "thinking_delta" => {
                 let Some(thinking) = known.thinking else {
-                    return merge(block, delta);
+                    return merge(index, block, delta, events);
                 };
                 block.grow_text("thinking", &thinking);
             }
             "input_json_delta" => {
                 let Some(json) = known.partial_json else {
-                    return merge(block, delta);
+                    return merge(index, block, delta, events);
                 };
                 block.grow_json("input", &json);
             }
             "signature_delta" => {
                 let Some(signature) = known.signature else {
-                    return merge(block, delta);
+                    return merge(index, block, delta, events);
                 };
                 block.set("signature", signature);
             }
             "citations_delta" => {
                 let Some(citation) = known.citation else {
-                    return merge(block, delta);
+                    return merge(index, block, delta, events);
                 };
                 block.push("citations", citation);
             }
-            _ => return merge(block, delta),
+            _ => return merge(index, block, delta, events),
         }
         true
     }
@@ -314,8 +314,18 @@ fn is_foreign(data: &str) -> bool {
 }
 
 /// Applies a delta by the general rule.
-fn merge(block: &mut Building, delta: &RawValue) -> bool {
-    serde_json::from_str::<Members>(delta.get()).is_ok_and(|delta| block.merge(delta))
+fn merge(
+    index: usize,
+    block: &mut Building,
+    delta: &RawValue,
+    events: &mut VecDeque<Event>,
+) -> bool {
+    let delta = serde_json::from_str::<Members>(delta.get()).ok();
+    let Some(text) = delta.and_then(|delta| block.merge(delta)) else { return false };
+    if !text.is_empty() {
+        events.push_back(Event::Text { index, text });
+    }
+    true
 }
 
 /// `BetaStopReason`. What this version doesn't know ends the turn.

@@ -21,6 +21,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     Body, Effort, Item, ModelSpec, Request, Thinking, WireKind,
+    members::{Members, is_object},
     portable::{self, CallIds, Portable, ResultOf, Step},
 };
 
@@ -232,6 +233,8 @@ struct Run<'a> {
     results: Vec<&'a ResultOf<'a>>,
     user: Vec<Cow<'a, str>>,
     system: Vec<&'a str>,
+    /// Whether anything came behind the response, and be it nothing that is sent here.
+    answered: bool,
 }
 
 impl Run<'_> {
@@ -249,6 +252,7 @@ fn runs<'a>(steps: &'a [Step<'a>]) -> Vec<Run<'a>> {
             continue;
         }
         let Some(run) = runs.last_mut() else { continue };
+        run.answered = true;
         match step {
             Step::User(content) => run.user.extend(user_blocks(content)),
             Step::Results(results) => run.results.extend(results),
@@ -315,6 +319,13 @@ fn messages(out: &mut Vec<u8>, request: &Request, runs: &[Run<'_>]) {
         } else if system_behind {
             open(out, &mut first, "user");
             text_blocks(out, &run.system, marked);
+            out.extend_from_slice(b"]}");
+        } else if matches!(run.assistant, Some(Step::Foreign(_)))
+            || (run.assistant.is_some() && run.answered)
+        {
+            // Newer models take no answer as the last message, but one that they have paused.
+            open(out, &mut first, "user");
+            text_blocks(out, &[portable::GO_ON], false);
             out.extend_from_slice(b"]}");
         }
     }
@@ -429,32 +440,26 @@ fn foreign(block: &Portable<'_>) -> String {
     String::from_utf8(out).unwrap_or_default()
 }
 
-/// The readable members of a block.
+/// The readable members of a text block.
 #[derive(Deserialize)]
 struct Readable<'a> {
     #[serde(borrow, rename = "type")]
     kind: Cow<'a, str>,
     #[serde(borrow)]
     text: Option<&'a RawValue>,
-    id: Option<String>,
-    name: Option<String>,
-    #[serde(borrow)]
-    input: Option<&'a RawValue>,
 }
 
-/// What any other dialect may say of a block of this one.
+/// What any other dialect may say of a block of this one. A member that stands there twice hides
+/// no call, because each call has its result.
 pub(super) fn portable(block: &RawValue) -> Option<Portable<'_>> {
-    let readable: Readable<'_> = serde_json::from_str(block.get()).ok()?;
-    match &*readable.kind {
-        "text" => {
-            let text: String = serde_json::from_str(readable.text?.get()).ok()?;
-            (!text.is_empty()).then_some(Portable::Text(Cow::Owned(text)))
-        }
+    let members = Members::of(block)?;
+    match &*members.text("type")? {
+        "text" => members.text("text").filter(|text| !text.is_empty()).map(Portable::Text),
         "tool_use" => Some(Portable::ToolUse {
-            call_id: readable.id?,
-            name: readable.name?,
-            input: match readable.input {
-                Some(input) if input.get().starts_with('{') => Cow::Borrowed(input),
+            call_id: members.text("id")?.into_owned(),
+            name: members.text("name")?.into_owned(),
+            input: match members.get("input") {
+                Some(input) if is_object(input) => Cow::Borrowed(input),
                 _ => portable::no_input(),
             },
         }),

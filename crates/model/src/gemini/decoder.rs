@@ -96,8 +96,11 @@ impl Counts {
         let cached: u64 = count(self.cached_content_token_count);
         let prompt: u64 = count(self.prompt_token_count);
         Usage {
-            input_tokens: prompt.saturating_sub(cached) + count(self.tool_use_prompt_token_count),
-            output_tokens: count(self.candidates_token_count) + count(self.thoughts_token_count),
+            input_tokens: prompt
+                .saturating_sub(cached)
+                .saturating_add(count(self.tool_use_prompt_token_count)),
+            output_tokens: count(self.candidates_token_count)
+                .saturating_add(count(self.thoughts_token_count)),
             cache_read_input_tokens: cached,
             ..Usage::default()
         }

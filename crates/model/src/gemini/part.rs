@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     Block, BlockKind, View,
-    members::Members,
+    members::{Members, is_object},
     portable::{self, Portable},
 };
 
@@ -54,13 +54,18 @@ pub(super) struct Part<'a> {
 }
 
 impl<'a> Part<'a> {
-    /// Reads a part; `None` if that is no object.
+    /// Reads a part; `None` if that is no object, or has a call that can't be read: the API would
+    /// want a response to it, and nobody could give one.
     pub(super) fn read(raw: &'a RawValue) -> Option<Self> {
         let members: Members<'a> = serde_json::from_str(raw.get()).ok()?;
         let thought = members.there("thought").is_some_and(|thought| thought.get() == "true");
-        let call = || serde_json::from_str(members.there("functionCall")?.get()).ok();
+        let call = match members.there("functionCall") {
+            Some(call) if call.get().starts_with('{') => serde_json::from_str(call.get()).ok()?,
+            Some(_) => return None,
+            None => None,
+        };
         let text = || members.there("text").filter(|text| text.get().starts_with('"'));
-        let meaning = if let Some(call) = call() {
+        let meaning = if let Some(call) = call {
             Meaning::Call(call)
         } else if let Some(text) = text() {
             Meaning::Text { text, thought }
@@ -150,7 +155,7 @@ pub(super) fn add(blocks: &mut Vec<Building>, raw: &RawValue) -> Option<Added> {
             let name = call.name.filter(|name| whole && !name.is_empty())?;
             // A function without parameters is called without arguments.
             let input = match call.args {
-                Some(args) => args.get().starts_with('{').then(|| args.to_owned()),
+                Some(args) => is_object(args).then(|| args.to_owned()),
                 None => Some(portable::no_input().into_owned()),
             };
             Kind::Call { id: call.id, name, input, has_args: call.args.is_some() }
@@ -248,7 +253,7 @@ pub(super) fn portable(block: &RawValue) -> Option<Portable<'_>> {
             call_id: call.id.unwrap_or_default(),
             name: call.name?,
             input: match call.args {
-                Some(args) if args.get().starts_with('{') => Cow::Borrowed(args),
+                Some(args) if is_object(args) => Cow::Borrowed(args),
                 _ => portable::no_input(),
             },
         }),

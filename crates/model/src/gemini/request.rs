@@ -37,10 +37,6 @@ const LONGEST_NAME: usize = 64;
 /// for histories from other models.
 const NO_SIGNATURE: &str = r#""thoughtSignature":"skip_thought_signature_validator""#;
 
-/// Said for the user where two answers would meet or an answer would be the last: newer models
-/// refuse a conversation that ends in an answer, and all of them a call behind an answer.
-const GO_ON: &str = "Go on.";
-
 /// Renders `request` for the provider that keeps its blocks under `provider`. Pure: the same
 /// request gives the same bytes.
 pub(super) fn render(provider: &str, request: &Request) -> Body {
@@ -263,9 +259,11 @@ impl Contents<'_> {
         self.out.extend_from_slice(b"]}");
     }
 
+    /// Newer models refuse a conversation that ends in an answer, and all of them a call behind an
+    /// answer.
     fn go_on(&mut self) {
         self.open(Role::User);
-        text_part(self.out, GO_ON);
+        text_part(self.out, portable::GO_ON);
         self.close();
     }
 

@@ -216,6 +216,8 @@ impl Decoder {
                 ("tool_calls", Some(b'[')) => {
                     elements(value).into_iter().all(|piece| self.call(piece, events))
                 }
+                // Nobody could answer such calls, and no server would take them back.
+                ("tool_calls", _) => ["{}", "\"\""].contains(&value.get()),
                 ("content", Some(b'[')) => {
                     for part in elements(value) {
                         self.part(part, events);
@@ -237,6 +239,7 @@ impl Decoder {
                     true
                 }
                 (_, Some(b'{')) if value.get() == "{}" => true,
+                ("content" | "refusal", _) => false,
                 _ => {
                     self.whole(name, value, events);
                     true

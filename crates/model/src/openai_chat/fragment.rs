@@ -66,6 +66,14 @@ impl Class {
             _ => Self::Opaque,
         }
     }
+
+    /// The class of a member that is neither text nor a call, whatever its name.
+    fn of_odd(member: &str) -> Self {
+        match Self::of(member) {
+            Self::Thinking => Self::Thinking,
+            _ => Self::Opaque,
+        }
+    }
 }
 
 impl Fragment {
@@ -73,7 +81,8 @@ impl Fragment {
     pub(super) fn class(&self) -> Class {
         match self {
             Self::Call(_) => Class::Call,
-            Self::Text { member, .. } | Self::Whole { member, .. } => Class::of(member),
+            Self::Text { member, .. } => Class::of(member),
+            Self::Whole { member, .. } => Class::of_odd(member),
             Self::List { member, elements } => {
                 elements.first().map_or(Class::Opaque, |element| element.class(member))
             }
@@ -140,10 +149,9 @@ impl Element {
     /// What it is to others as an element of that member.
     pub(super) fn class(&self, member: &str) -> Class {
         match self {
-            // A content's parts that are text never become elements.
-            Self::Whole(_) if member == "content" => Class::Opaque,
             Self::Growing { .. } => Class::Thinking,
-            Self::Whole(_) => Class::of(member),
+            // A content's parts that are text never become elements.
+            Self::Whole(_) => Class::of_odd(member),
         }
     }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use super::servers::Quirks;
+use super::{fragment::Class, servers::Quirks};
 use crate::{
     members::{Members, elements, object_in, string, text},
     portable::{self, Portable},
@@ -91,7 +91,7 @@ pub(super) fn own(quirks: &Quirks, blocks: &[Box<RawValue>]) -> Option<String> {
         }
     }
     // Thinking without an outcome is no message.
-    if merged.iter().all(|(name, _)| name.starts_with("reasoning")) {
+    if merged.iter().all(|(name, _)| Class::of(name) == Class::Thinking) {
         return None;
     }
     let mut out = open(quirks, |member| merged.iter().any(|(name, _)| name == member));

@@ -210,6 +210,7 @@ fn write_run(
     if let Some(assistant) = &run.assistant {
         messages.push(assistant);
     }
+    let answered = messages.out.len();
     let mut parts: Vec<Part<'_>> = Vec::new();
     for result in &run.results {
         let (message, moved) = messages::result(quirks, spec, result);
@@ -238,4 +239,8 @@ fn write_run(
         }
     }
     speak(messages, &mut parts);
+    if run.assistant.is_some() && messages.out.len() == answered {
+        // Some servers refuse an answer as the last message, or two that meet.
+        messages.push(&object([("role", r#""user""#), ("content", &*string(portable::GO_ON))]));
+    }
 }

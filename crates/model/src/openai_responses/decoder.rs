@@ -44,7 +44,9 @@ struct Frame<'a> {
 #[derive(Deserialize, Default)]
 struct Told<'a> {
     model: Option<String>,
-    usage: Option<Counts>,
+    /// Still raw: an answer whose counts can't be read is an answer.
+    #[serde(borrow)]
+    usage: Option<&'a RawValue>,
     #[serde(borrow)]
     output: Option<Vec<&'a RawValue>>,
     incomplete_details: Option<Incomplete<'a>>,
@@ -209,7 +211,8 @@ impl Decoder {
         if told.model.is_some() {
             self.served.clone_from(&told.model);
         }
-        if let Some(counts) = &told.usage {
+        let counts = told.usage.and_then(|raw| serde_json::from_str::<Counts>(raw.get()).ok());
+        if let Some(counts) = counts {
             self.usage = counts.usage();
             events.push_back(Event::Usage(self.usage));
         }

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     Block, BlockKind, View,
+    members::object_in,
     portable::{self, Portable},
 };
 
@@ -78,6 +79,10 @@ struct Reasoning<'a> {
 impl Building {
     /// Begins an item from the object that announces it; `None` if that is no item at all.
     pub(super) fn new(output_index: u64, native: &RawValue) -> Option<Self> {
+        // A list could be read as one, too, member by member.
+        if !native.get().starts_with('{') {
+            return None;
+        }
         let meaning = match &*kind(native)? {
             "message" => Meaning::Text,
             "reasoning" => Meaning::Thinking,
@@ -257,16 +262,22 @@ fn refused(message: &RawValue) -> Option<String> {
 /// The parts of a message. A plain string, which the API takes too, is one part.
 fn parts(message: &RawValue) -> Option<Vec<Part<'_>>> {
     let content = serde_json::from_str::<Message<'_>>(message.get()).ok()?.content.get();
-    match serde_json::from_str(content) {
-        Ok(text) => Some(vec![Part { text: Some(text), refusal: None }]),
-        Err(_) => serde_json::from_str(content).ok(),
+    if let Ok(text) = serde_json::from_str(content) {
+        return Some(vec![Part { text: Some(text), refusal: None }]);
     }
+    let parts: Vec<&RawValue> = serde_json::from_str(content).ok()?;
+    // A list could be read as a part, too, member by member.
+    let mut parts = parts.into_iter().map(RawValue::get);
+    parts.try_fold(Vec::new(), |mut read, part| {
+        read.push(serde_json::from_str(part.starts_with('{').then_some(part)?).ok()?);
+        Some(read)
+    })
 }
 
 /// The JSON object in a string of arguments, to the letter.
 fn object(arguments: &RawValue) -> Option<Box<RawValue>> {
     let json: String = serde_json::from_str(arguments.get()).ok()?;
-    RawValue::from_string(json).ok().filter(|value| value.get().starts_with('{'))
+    object_in(&json)
 }
 
 fn is_blank(arguments: Option<&RawValue>) -> bool {

@@ -86,6 +86,30 @@ fn half_a_character_fails_rather_than_losing_what_came_before() {
 }
 
 #[test]
+fn a_delta_of_an_unknown_kind_is_told_and_changes_nothing_that_others_go_by() {
+    let events = feed(&[
+        r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":"a"}}"#,
+        r#"{"type":"content_block_delta","index":0,"delta":{"type":"new","text":"b","mood":"c"}}"#,
+        r#"{"type":"content_block_start","index":1,"content_block":{"type":"tool_use","id":"t","name":"n","input":{}}}"#,
+        r#"{"type":"content_block_delta","index":1,"delta":{"type":"new","id":"u","name":"m","text":"d"}}"#,
+        r#"{"type":"message_stop"}"#,
+    ]);
+    let Some(Event::Ended(response)) = events.last() else { panic!("{events:?}") };
+    assert_eq!(
+        crate::golden::natives(response),
+        [
+            r#"{"type":"text","text":"ab","mood":"c"}"#,
+            r#"{"type":"tool_use","id":"t","name":"n","input":{},"text":"d"}"#
+        ]
+    );
+    assert!(matches!(&events[2], Event::Text { index: 0, text } if text == "b"));
+    let begun =
+        r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}"#;
+    let odd = r#"{"type":"content_block_delta","index":0,"delta":{"type":"new","text":["b"]}}"#;
+    assert!(failure(&[begun, odd]).message.contains("content that can't be read"));
+}
+
+#[test]
 fn blocks_that_stream_side_by_side_stay_apart() {
     let events = feed(&[
         r#"{"type":"content_block_start","index":4,"content_block":{"type":"text","text":"a"}}"#,

@@ -197,7 +197,10 @@ fn system_items_follow_the_user_in_one_message() {
         .map(|block| block["text"].as_str().unwrap())
         .collect();
     assert_eq!(texts, ["First.", "Second.", "Third."]);
-    assert_eq!(body["messages"].as_array().unwrap().len(), 2);
+    // A response must not be left at the end, which this model would refuse.
+    assert_eq!(body["messages"].as_array().unwrap().len(), 3);
+    assert_eq!(body["messages"][2]["role"], "user");
+    assert_eq!(body["messages"][2]["content"][0]["text"], "Go on.");
 }
 
 #[test]

@@ -37,6 +37,7 @@ pub(super) fn golden(name: &str, request: &Request) {
 /// A turn of Claude: thinking, text, two calls side by side; an image and a failure come back.
 pub(super) fn claude() -> Vec<Item> {
     let mut failed = result("toolu_2", r#"[{"type":"text","text":"no such file"}]"#);
+    failed.name = "2nd".into();
     failed.is_error = true;
     vec![
         user("look"),

@@ -125,7 +125,9 @@ fn the_operators_words_stand_inside_where_that_is_allowed() {
     assert_eq!(inside["messages"][0]["content"], "Be good.");
     assert_eq!(inside["messages"][5]["content"], "Second.");
     let outside = json("unknown", &request);
-    assert_eq!(roles(&outside), ["system", "user", "assistant"]);
+    // Nothing of what stands behind the answer is left there, and some want a user's words.
+    assert_eq!(roles(&outside), ["system", "user", "assistant", "user"]);
+    assert_eq!(outside["messages"][3]["content"], "Go on.");
     assert_eq!(outside["messages"][0]["content"], "Be good.\n\nFirst.\n\nSecond.");
     assert_eq!(outside["messages"][1]["content"], "one\n\ntwo");
     // What is known of the model counts, too.

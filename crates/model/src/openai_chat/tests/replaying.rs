@@ -118,9 +118,13 @@ fn each_server_gets_back_what_it_takes() {
 
 #[test]
 fn thinking_alone_is_no_message() {
-    let items = vec![user("go"), answer(&[r#"{"reasoning":"hm"}"#]), user("on")];
-    let body = body("unknown", &request("some-model", items));
-    assert!(body.ends_with(r#""messages":[{"role":"user","content":"go\n\non"}]}"#), "{body}");
+    for thinking in [r#"{"reasoning":"hm"}"#, r#"{"thinking":"hm"}"#, r#"{"thinking_blocks":[{}]}"#]
+    {
+        let items = vec![user("go"), answer(&[thinking]), user("on")];
+        let body = body("unknown", &request("some-model", items));
+        let merged = r#""messages":[{"role":"user","content":"go\n\non"}]}"#;
+        assert!(body.ends_with(merged), "{body}");
+    }
 }
 
 #[test]
@@ -139,10 +143,12 @@ fn a_turn_of_another_provider_is_told_with_ids_that_fit() {
         r#"[{"type":"image","source":{"type":"base64","media_type":"image/png","data":"AA=="}}]"#;
     let mut failed = result("toolu_02", r#"[{"type":"text","text":"broke"}]"#);
     failed.is_error = true;
+    let mut shown = result("toolu_01", picture);
+    shown.name = "look up".into();
     let items = vec![
         user("go"),
         foreign,
-        Item::ToolResults(vec![result("toolu_01", picture), failed]),
+        Item::ToolResults(vec![shown, failed]),
         answer(&[&call("abcDEF123")]),
         Item::ToolResults(vec![result("abcDEF123", "[]")]),
         user("on"),
@@ -170,7 +176,7 @@ fn a_turn_of_another_provider_is_told_with_ids_that_fit() {
                 assert_eq!(id(at).len(), 9);
                 assert!(id(at).bytes().all(|byte| byte.is_ascii_alphanumeric()));
             }
-            assert_eq!(messages[2]["name"], "lookup");
+            assert_eq!(messages[2]["name"], turn["tool_calls"][0]["function"]["name"]);
             // Between results and a user stands an answer.
             let roles: Vec<&str> =
                 messages.iter().map(|message| message["role"].as_str().unwrap()).collect();

@@ -274,4 +274,6 @@ fn counts_that_are_parts_are_taken_apart() {
     assert_eq!(rest(usage(r#"{"cached_tokens":60}"#)), (40, 60, 0));
     assert_eq!(rest(usage(r#"{"cached_tokens":60,"cache_write_tokens":30}"#)), (10, 60, 30));
     assert_eq!(rest(usage(r#"{"cached_tokens":600,"cache_write_tokens":null}"#)), (0, 600, 0));
+    // An answer is not lost for counts that can't be read.
+    assert_eq!(rest(usage(r#"{"cached_tokens":0.5}"#)), (0, 0, 0));
 }

@@ -104,7 +104,10 @@ fn foreign() -> Request {
         vec![
             user("go"),
             elsewhere,
-            Item::ToolResults(vec![result("toolu_1", image), failed(&long, "[]")]),
+            Item::ToolResults(vec![
+                result("toolu_1", image),
+                crate::ToolResult { name: "long".repeat(20).into(), ..failed(&long, "[]") },
+            ]),
             user("on"),
         ],
     )
