@@ -23,9 +23,15 @@ _worlds: list[World] = []
 
 
 @pytest.fixture(scope="module")
-def shared_world() -> Iterator[World]:
+def new_world() -> Callable[..., World]:
+    """Makes a server; modules that need another kind of server have their own."""
+    return World
+
+
+@pytest.fixture(scope="module")
+def shared_world(new_world: Callable[..., World]) -> Iterator[World]:
     """One server for all tests of a module."""
-    world = World()
+    world = new_world()
     _worlds.append(world)
     yield world
     _worlds.remove(world)
@@ -40,9 +46,9 @@ def world(shared_world: World) -> World:
 
 
 @pytest.fixture
-def mortal() -> Iterator[World]:
+def mortal(new_world: Callable[..., World]) -> Iterator[World]:
     """A server of the test's own, to be killed."""
-    world = World()
+    world = new_world()
     world.begin()
     _worlds.append(world)
     yield world
@@ -51,12 +57,12 @@ def mortal() -> Iterator[World]:
 
 
 @pytest.fixture
-def make_world() -> Iterator[Callable[[str], World]]:
+def make_world(new_world: Callable[..., World]) -> Iterator[Callable[[str], World]]:
     """Makes servers of the test's own, each with a configuration file of its own."""
     made: list[World] = []
 
     def make(config: str) -> World:
-        world = World(config)
+        world = new_world(config)
         world.begin()
         made.append(world)
         _worlds.append(world)

@@ -187,7 +187,11 @@ class World:
             *("--listen", listen, "--data", str(self.folder / "data")),
             *("--config", str(self.folder / "config.toml")),
         ]
-        environment = {
+        return Program(command, self.variables(), self.folder / "server.log")
+
+    def variables(self) -> dict[str, str]:
+        """The server's environment, whole."""
+        return {
             "PATH": os.defpath,
             "HOME": str(self.folder),
             "POSTHOUSE_API_KEY": API_KEY,
@@ -196,7 +200,6 @@ class World:
             # The tester's own Ollama stays out: nobody listens there.
             "OLLAMA_HOST": "127.0.0.1:9",
         }
-        return Program(command, environment, self.folder / "server.log")
 
     def kill(self) -> None:
         """Kills the server with SIGKILL: nothing in it gets to say goodbye."""

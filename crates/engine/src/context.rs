@@ -1,9 +1,10 @@
 //! A thread's conversation as a model request, cut to the model's window.
 //!
-//! The log is never changed for that. What is cut stays cut, so that the requests of a session
-//! keep a common beginning and a provider's cache goes on hitting.
+//! The log is never changed for that. What is cut stays cut for windows of that size and smaller
+//! ones, so that the requests of a session keep a common beginning and a provider's cache goes on
+//! hitting. A model with more room sees the whole again.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use posthouse_model::{Effort, Item, Request, Resolved, ToolSpec};
 use posthouse_protocol::agent::{self, SessionAgent, Speed, Tools as _};
@@ -79,11 +80,15 @@ fn tools(agent: &SessionAgent) -> Arc<[ToolSpec]> {
 
 /// The conversation, and the place before which its tool results are left out.
 fn fit(thread: &Thread, window: u64) -> Result<(Seq, Vec<Item>), Full> {
-    let mut trimmed_before = thread.trimmed_before;
-    // A request that gave no response may have cut what the last response has still measured.
-    let cut_since = thread.measured_before..trimmed_before;
-    let cut = thread.entries.iter().filter(|entry| cut_since.contains(&entry.seq));
-    let mut estimate = thread.window_estimate().saturating_sub(cut.map(saving).sum());
+    let mut trimmed_before = thread.cut(window);
+    // The last response has measured another cut: a request that gave none has moved it since, or
+    // a model with another window has its own.
+    let saved = |places: Range<Seq>| -> u64 {
+        thread.entries.iter().filter(|entry| places.contains(&entry.seq)).map(saving).sum()
+    };
+    let (back, gone) =
+        (trimmed_before..thread.measured_before, thread.measured_before..trimmed_before);
+    let mut estimate = (thread.window_estimate() + saved(back)).saturating_sub(saved(gone));
     if estimate * 100 > window * TRIM_AT_PERCENT {
         let goal = window * TRIM_TO_PERCENT / 100;
         let answered =

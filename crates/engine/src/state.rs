@@ -5,7 +5,10 @@
 
 mod payload;
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use posthouse_model::{Item, ToolResult};
 use posthouse_protocol::{
@@ -106,8 +109,10 @@ pub struct Thread {
     pub worth_a_retry: bool,
     /// Tokens that the newest response left in the window.
     pub window_used: u64,
-    /// Tool results before this place are cut in requests.
+    /// Tool results before this place were cut in the newest request.
     pub trimmed_before: Seq,
+    /// The newest cut for each window: models of other sizes may answer in between.
+    pub cuts: BTreeMap<u64, Seq>,
     /// Where the cut was when `window_used` was measured.
     pub measured_before: Seq,
 }
@@ -325,6 +330,7 @@ impl Thread {
             worth_a_retry: false,
             window_used: 0,
             trimmed_before: 0,
+            cuts: BTreeMap::new(),
             measured_before: 0,
         }
     }
@@ -348,6 +354,13 @@ impl Thread {
             }
             _ => self.entries.iter().map(|entry| entry.tokens).sum(),
         }
+    }
+
+    /// The place before which tool results are cut for a window of that size. What did not fit a
+    /// larger one does not fit this one.
+    #[must_use]
+    pub fn cut(&self, window: u64) -> Seq {
+        self.cuts.range(window..).map(|(_, before)| *before).max().unwrap_or_default()
     }
 
     /// The call behind a `…_use` event, while its response's calls are not all closed.
@@ -384,6 +397,7 @@ impl Thread {
                 let sent: RequestSent = parse(record)?;
                 self.requests += 1;
                 self.trimmed_before = sent.trimmed_before;
+                self.cuts.insert(sent.window, sent.trimmed_before);
             }
             own::kind::RESPONSE => self.answered(record)?,
             own::kind::RETRY_SCHEDULED => {

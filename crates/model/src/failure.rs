@@ -17,6 +17,17 @@ const SECRET: &[&str] = &["://", "sk-", "AIza", "gsk_", "xai-"];
 /// A longer wish to wait is cut to this, so that no sum of times can overflow.
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// The kind that a body tells of, or that of the status where the body is less exact: where it says
+/// only that the request is wrong, or only that something went wrong.
+pub(crate) fn more_exact(told: Option<FailureKind>, status: StatusCode) -> FailureKind {
+    let of_status = of_status(status);
+    match told {
+        None | Some(FailureKind::Hopeless) => of_status,
+        Some(FailureKind::Transient) if of_status == FailureKind::Overloaded => of_status,
+        Some(told) => told,
+    }
+}
+
 /// What a status means where the body says nothing better.
 pub(crate) fn of_status(status: StatusCode) -> FailureKind {
     match status.as_u16() {

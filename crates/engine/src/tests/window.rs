@@ -123,6 +123,44 @@ fn neither_retries_nor_crashes_move_the_cut() {
     assert_eq!(play.status(), Status::Idle);
 }
 
+/// The model ends its turn, as a provider that counts tokens, and is asked again in that window.
+fn ask_in(play: &mut Play, window: u64) {
+    let mut response = ends_with("Done.");
+    response.usage = Usage { input_tokens: sent(play), output_tokens: 10, ..Usage::default() };
+    play.answer(response);
+    play.spec.window = window;
+    play.send([say("next")]).unwrap();
+}
+
+#[test]
+fn a_small_window_is_cut_for_itself_alone() {
+    const LARGE: u64 = 10 * WINDOW;
+    let mut play = play();
+    play.spec.window = LARGE;
+    play.send([say("go")]).unwrap();
+    for round in 0..4 {
+        call_for(&mut play, &format!("call_{round}"), 3_000);
+    }
+    ask_in(&mut play, LARGE);
+    let large = shown(&play);
+    assert!(!large.iter().any(|item| item.contains(prompt::TRIMMED)), "there is room for all");
+    for _ in 0..3 {
+        ask_in(&mut play, WINDOW);
+        let small = shown(&play);
+        let cut = small.iter().filter(|item| item.contains(prompt::TRIMMED)).count();
+        assert_eq!(cut, 3, "as many as it takes, and the same each time");
+        play.crash();
+        assert!(shown(&play) == small);
+        ask_in(&mut play, LARGE);
+        assert!(shown(&play)[..large.len()] == large, "all of it is there again");
+        assert!(sent(&play) > 12_000);
+    }
+    // What fits no window of some size fits none that is smaller.
+    let thread = &play.state.threads[0];
+    assert!(thread.cut(WINDOW) > 0 && thread.cut(WINDOW / 2) == thread.cut(WINDOW));
+    assert_eq!(thread.cut(LARGE), 0);
+}
+
 #[test]
 fn what_can_not_be_made_to_fit_is_not_sent() {
     let mut play = play();

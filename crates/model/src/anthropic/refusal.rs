@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     FailureKind,
-    failure::{is_too_long, of_status, sentence},
+    failure::{is_too_long, more_exact, sentence},
 };
 
 #[derive(Deserialize, Default)]
@@ -34,12 +34,7 @@ pub(super) fn of_stream(error: Option<&RawValue>) -> (FailureKind, String) {
 pub(super) fn of_answer(status: StatusCode, body: &[u8]) -> (FailureKind, String) {
     let error =
         serde_json::from_slice::<ErrorBody>(body).map(|body| body.error).unwrap_or_default();
-    let kind = match of_type(&error) {
-        // A message can be more exact than the status, the status more than a type that says
-        // only "invalid request".
-        Some(kind) if kind != FailureKind::Hopeless => kind,
-        _ => of_status(status),
-    };
+    let kind = more_exact(of_type(&error), status);
     (
         kind,
         sentence(

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::{
     FailureKind,
-    failure::{LONGEST_WAIT, is_too_long, of_status, sentence},
+    failure::{LONGEST_WAIT, is_too_long, more_exact, sentence},
 };
 
 /// An error, as it stands in a body, in an event or in a response that has failed.
@@ -62,12 +62,7 @@ pub(super) fn policy(error: &WireError) -> Option<(String, Option<String>)> {
 /// The failure that an answer without success tells of.
 pub(super) fn of_answer(status: StatusCode, body: &[u8]) -> (FailureKind, String) {
     let error = of_body(body);
-    let kind = match of_code(&error) {
-        // A code can be more exact than the status, the status more than one that says only
-        // "invalid request".
-        Some(kind) if kind != FailureKind::Hopeless => kind,
-        _ => of_status(status),
-    };
+    let kind = more_exact(of_code(&error), status);
     let ours = format!("the provider answered {}", status.as_u16());
     (kind, sentence(&ours, error.name(), &error.message))
 }

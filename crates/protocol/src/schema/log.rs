@@ -34,6 +34,16 @@ pub static MODEL_USAGE: Table = Table {
     ],
 };
 
+/// Who is asked in the place of the agent's own model.
+pub static SUBSTITUTE: Table = Table {
+    name: "SubstituteModel",
+    about: "A model that has taken over for the rest of a turn.",
+    fields: &[
+        has("model", TEXT, "The model that is asked, as the agent names it."),
+        has("substituted_for", TEXT, "The agent's own model."),
+    ],
+};
+
 macro_rules! plain {
     ($($constant:ident $name:literal $tag:literal $about:literal [$($field:expr),*];)*) => {$(
         #[doc = $about]
@@ -114,7 +124,12 @@ plain! {
         "A thread is over." [THREAD, AGENT_NAME, AT];
     THREAD_IDLE "ThreadStatusIdleEvent" "session.thread_status_idle" "A thread rests."
         [THREAD, AGENT_NAME, REASON, DETAILS, AT];
-    REQUEST_START "ModelRequestStartEvent" "span.model_request_start" "A request begins." [AT];
+    REQUEST_START "ModelRequestStartEvent" "span.model_request_start" "A request begins."
+        [
+            has("posthouse", Kind::Object(&SUBSTITUTE), "When a model that took over is asked.")
+                .optional(),
+            AT
+        ];
     REQUEST_END "ModelRequestEndEvent" "span.model_request_end" "A request ends."
         [
             has("model_request_start_id", Kind::Id(IdKind::Event), "Its beginning."),

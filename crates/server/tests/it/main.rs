@@ -14,6 +14,7 @@ mod damage;
 mod demo;
 mod environments;
 mod errors;
+mod failover;
 mod files;
 mod isolation;
 mod keys;
