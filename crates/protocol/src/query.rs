@@ -51,7 +51,7 @@ impl TimeRange {
         self.first().is_none_or(|first| at >= first) && self.last().is_none_or(|last| at <= last)
     }
 
-    /// Whether there is any bound.
+    /// Whether there is no bound.
     #[must_use]
     pub fn is_open(&self) -> bool {
         *self == Self::default()

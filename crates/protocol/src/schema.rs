@@ -6,17 +6,14 @@
 
 pub mod agents;
 pub mod answers;
-
 pub mod cases;
 pub mod content;
 pub mod environments;
 pub mod events;
 pub mod files;
-
 pub mod json;
 pub mod lists;
 pub mod log;
-
 pub mod own;
 pub mod resources;
 pub mod sessions;
@@ -67,8 +64,10 @@ pub enum Kind {
     },
     /// The id of such a thing.
     Id(IdKind),
-    /// RFC 3339, in answers with microseconds and `Z`.
+    /// RFC 3339 with microseconds and `Z`; in answers.
     Time,
+    /// RFC 3339 with any offset; in bodies.
+    SentTime,
     /// In a query, the bounds `name[gt]`, `name[gte]`, `name[lt]` and `name[lte]`.
     Times,
     /// In a query, the opaque text that an earlier page has named.
@@ -252,7 +251,7 @@ impl Kind {
                 format!("send one of {}", all.join(", "))
             }
             Self::Id(kind) => format!("send an id that begins with {}_", kind.prefix()),
-            Self::Time | Self::Times => "send an RFC 3339 time".into(),
+            Self::Time | Self::SentTime | Self::Times => "send an RFC 3339 time".into(),
             Self::Cursor => "send the cursor that a page has named".into(),
             Self::List { .. } => "send a list".into(),
             Self::Pairs(_) => "send an object of texts".into(),

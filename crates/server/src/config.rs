@@ -180,7 +180,7 @@ impl Config {
             log: variable("POSTHOUSE_LOG")
                 .or(file.log)
                 .unwrap_or_else(|| "warn,posthouse=info".to_owned()),
-            api_key: variable("POSTHOUSE_API_KEY"),
+            api_key: variable("POSTHOUSE_API_KEY").map(|key| key.trim().to_owned()),
             limits: file.limits,
             sandbox: file.sandbox.read()?,
             egress: file.egress.read()?,
@@ -317,6 +317,13 @@ mod tests {
         let config = Config::load(&flags, &read).unwrap();
         assert_eq!(config.listen.port(), 3);
         assert_eq!(config.data, Path::new("/h/.local/share/posthouse"));
+    }
+
+    #[test]
+    fn a_key_of_your_own_may_come_out_of_a_file_with_a_line_end() {
+        let key = |text| load("", &[("POSTHOUSE_API_KEY", text)]).unwrap().api_key;
+        assert_eq!(key(" secret\n").as_deref(), Some("secret"));
+        assert_eq!(key(" \n"), None);
     }
 
     #[test]

@@ -49,19 +49,20 @@ pub struct Principal {
     pub everywhere: bool,
     /// What it may do.
     pub scopes: Arc<Scopes>,
+    /// From when on the key opens nothing.
+    pub expires_at: Option<Micros>,
 }
 
 /// A key, as a request meets it.
 struct Key {
     principal: Principal,
-    expires_at: Option<Micros>,
     /// Goes with the key: whoever waits for the key's end hears it.
     life: watch::Sender<()>,
 }
 
 impl Key {
     fn is_open(&self, at: Micros) -> bool {
-        self.expires_at.is_none_or(|end| at < end)
+        self.principal.expires_at.is_none_or(|end| at < end)
     }
 }
 
@@ -76,7 +77,6 @@ impl fmt::Debug for Keys {
 }
 
 /// What [`Keys::open`] has made.
-#[derive(Debug)]
 pub struct Opened {
     /// The keys.
     pub keys: Keys,
@@ -192,8 +192,9 @@ impl Keys {
             admin: row.admin,
             everywhere: row.admin,
             scopes: Scopes::stored(&row.scopes).into(),
+            expires_at: row.expires_at.map(Micros),
         };
-        self.insert(hash, principal, row.expires_at.map(Micros));
+        self.insert(hash, principal);
     }
 
     /// Lets a key in no more, and ends what it has open.
@@ -204,7 +205,7 @@ impl Keys {
     /// Waits until a key is revoked or expires; over at once for one that is not there.
     pub fn end(&self, key_id: &str, at: Micros) -> impl Future<Output = ()> + Send + use<> {
         let key = self.all().values().find(|key| *key.principal.key_id == *key_id).map(|key| {
-            let left = key.expires_at.map(|end| end.0.saturating_sub(at.0));
+            let left = key.principal.expires_at.map(|end| end.0.saturating_sub(at.0));
             (key.life.subscribe(), left)
         });
         async move {
@@ -235,12 +236,13 @@ impl Keys {
             admin: true,
             everywhere: true,
             scopes: Scopes::everything().into(),
+            expires_at: None,
         };
-        self.insert(hash(secret), principal, None);
+        self.insert(hash(secret), principal);
     }
 
-    fn insert(&self, hash: [u8; 32], principal: Principal, expires_at: Option<Micros>) {
-        let key = Key { principal, expires_at, life: watch::Sender::new(()) };
+    fn insert(&self, hash: [u8; 32], principal: Principal) {
+        let key = Key { principal, life: watch::Sender::new(()) };
         self.all_mut().insert(hash, key);
     }
 

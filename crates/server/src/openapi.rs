@@ -99,7 +99,7 @@ fn describe(route: &Route, operation: &Operation, components: &mut Components) -
             "description": "The id of the last server-sent event that came.",
         }));
     }
-    if matches!(operation.body, Body::Json(_) | Body::Empty | Body::Form(_)) {
+    if !matches!(operation.body, Body::None) && operation.keeps_answer {
         parameters.push(json!({
             "name": "Idempotency-Key", "in": "header",
             "schema": { "type": "string", "minLength": 1, "maxLength": 255 },
@@ -107,12 +107,11 @@ fn describe(route: &Route, operation: &Operation, components: &mut Components) -
                 as the first one was, and does nothing.",
         }));
     }
-    let scope = format!("{:?}:{:?}", route.need.resource, route.need.verb).to_lowercase();
     let mut described = json!({
         "operationId": operation.name,
         "summary": operation.about,
-        "tags": [format!("{:?}", route.need.resource).to_lowercase()],
-        "x-posthouse-scope": scope,
+        "tags": [route.need.resource.name()],
+        "x-posthouse-scope": route.need.to_string(),
         "parameters": parameters,
         "responses": responses(operation, components),
     });

@@ -8,9 +8,6 @@ use std::fmt;
 use posthouse_protocol::{ApiError, ErrorKind, fields::wrong};
 use serde_json::Value;
 
-/// How many scopes a key may have.
-pub const MOST_SCOPES: usize = 64;
-
 /// What a route is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[expect(missing_docs, reason = "the names are the API's own")]
@@ -124,6 +121,7 @@ impl fmt::Display for Need {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scopes {
     texts: Vec<String>,
+    /// One bit for each need, and behind them one for each verb on what later versions add.
     opened: u64,
 }
 
@@ -198,6 +196,9 @@ impl Scopes {
     }
 }
 
+/// The first bit that stands for resources of later versions.
+const LATER: usize = Resource::ALL.len() * Verb::ALL.len();
+
 const FORM: &str = "send a resource and a verb, such as \"agents:read\"";
 
 /// The needs that one scope meets; else what is wrong with it, and what would be right.
@@ -225,7 +226,10 @@ fn needs(text: &str) -> Result<u64, (String, String)> {
     }
     let pairs =
         resources.iter().flat_map(|&resource| verbs.iter().map(move |&verb| (resource, verb)));
-    Ok(pairs.fold(0, |bits, (resource, verb)| bits | Need { resource, verb }.bit()))
+    let opened = pairs.fold(0, |bits, (resource, verb)| bits | Need { resource, verb }.bit());
+    // A star is more than all resources by name: it opens those to come.
+    let to_come = |bits, verb: &Verb| bits | 1 << (LATER + *verb as usize);
+    Ok(if resource == "*" { verbs.iter().fold(opened, to_come) } else { opened })
 }
 
 #[cfg(test)]
@@ -316,6 +320,11 @@ mod tests {
             assert_eq!(own.exceeded_by(&scopes(others)), place, "{others:?}");
         }
         assert_eq!(Scopes::everything().exceeded_by(&scopes(&["*:*"])), None);
+        // All resources by name are not those that come later.
+        let named = Resource::ALL.map(|resource| format!("{}:*", resource.name()));
+        let named = scopes(&named.each_ref().map(String::as_str));
+        assert_eq!(named.exceeded_by(&scopes(&["*:read"])), Some(0));
+        assert_eq!(scopes(&["*:read"]).exceeded_by(&scopes(&["*:read", "*:write"])), Some(1));
         assert_eq!(Scopes::default().exceeded_by(&scopes(&["files:read"])), Some(0));
     }
 

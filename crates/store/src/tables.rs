@@ -1,4 +1,5 @@
-//! Plain rows beside the log: agents, environments, API keys, workspaces, files and what is mounted.
+//! Plain rows beside the log: agents, environments, API keys, workspaces, files, what is mounted
+//! into sessions and what was taken out of them.
 
 pub mod agents;
 pub mod environments;

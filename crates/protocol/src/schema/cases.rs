@@ -81,7 +81,7 @@ impl Walk<'_> {
             Kind::Flag => true.into(),
             Kind::Choice { taken, .. } => json!(taken.first()),
             Kind::Id(of) => format!("{}_1", of.prefix()).into(),
-            Kind::Time | Kind::Times => "2026-01-01T00:00:00Z".into(),
+            Kind::Time | Kind::SentTime | Kind::Times => "2026-01-01T00:00:00Z".into(),
             Kind::List { of, .. } => json!([self.of(of)]),
             Kind::Object(table) => self.minimal(table),
             Kind::Union(union) => union
@@ -449,9 +449,12 @@ fn refused(name: &str, what: &str) -> Outcome {
 /// Whether a value is of the sort of JSON that a kind has.
 fn admits(kind: &Kind, value: &Value) -> bool {
     match kind {
-        Kind::Text { .. } | Kind::Choice { .. } | Kind::Id(_) | Kind::Time | Kind::Cursor => {
-            value.is_string()
-        }
+        Kind::Text { .. }
+        | Kind::Choice { .. }
+        | Kind::Id(_)
+        | Kind::Time
+        | Kind::SentTime
+        | Kind::Cursor => value.is_string(),
         Kind::Integer { .. } | Kind::Number => value.is_number(),
         Kind::Flag => value.is_boolean(),
         Kind::List { .. } => value.is_array(),

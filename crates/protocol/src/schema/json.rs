@@ -120,7 +120,7 @@ impl Components {
                 json!({ "type": "string", "pattern": format!("^{}_[0-9A-Za-z]{{1,64}}$", of.prefix()) })
             }
             Kind::Time => json!({ "type": "string", "format": "date-time", "pattern": TIME }),
-            Kind::Times => json!({ "type": "string", "format": "date-time" }),
+            Kind::SentTime | Kind::Times => json!({ "type": "string", "format": "date-time" }),
             Kind::Cursor => json!({ "type": "string", "pattern": CURSOR }),
             Kind::List { of, least, most } => {
                 let mut schema = json!({ "type": "array", "items": self.kind(of) });
@@ -225,7 +225,7 @@ fn example_of_kind(kind: &Kind) -> Value {
         Kind::Flag => false.into(),
         Kind::Choice { taken, .. } => json!(taken.first()),
         Kind::Id(of) => format!("{}_000000000000000000000001", of.prefix()).into(),
-        Kind::Time | Kind::Times => "2026-01-01T00:00:00.000000Z".into(),
+        Kind::Time | Kind::SentTime | Kind::Times => "2026-01-01T00:00:00.000000Z".into(),
         Kind::List { least: 0, .. } => json!([]),
         Kind::List { of, .. } => json!([example_of_kind(of)]),
         Kind::Object(table) => example(table),

@@ -117,8 +117,8 @@ pub const WORKSPACE_ID: Field =
     Field::text("workspace_id", 1, 128, "Its workspace; your own when it is left out.")
         .rule("Another one only by an administrator.");
 /// When a key ends.
-pub const EXPIRES_AT: Field = Field::new("expires_at", Kind::Time, "When it ends, if ever.")
-    .rule("In the future.")
+pub const EXPIRES_AT: Field = Field::new("expires_at", Kind::SentTime, "When it ends, if ever.")
+    .rule("In the future, and not after the end of your own key.")
     .example(r#""2036-01-01T00:00:00Z""#);
 
 /// A new key.

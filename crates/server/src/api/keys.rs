@@ -1,7 +1,7 @@
 //! `/posthouse/v1/keys`: makes, shows and revokes API keys.
 //!
 //! A secret is in the answer that makes the key and nowhere else: that answer is not kept for a
-//! retry. Nobody makes a key that opens more than his own.
+//! retry. Nobody makes a key that opens more than his own, or for longer.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ const LIST: &str = "keys";
 /// create that is sent again makes another key.
 ///
 /// # Errors
-/// 400 that names the field; 403 when the key would open more than the caller's; 404 when an
+/// 400 that names the field; 403 when the key would open more than the caller's, or for longer; 404 when an
 /// administrator names a workspace that is not there.
 pub async fn create(call: Call) -> Result<Answer, Refusal> {
     call.no_query()?;
@@ -128,6 +128,11 @@ fn parse(call: &Call, mut fields: Fields) -> Result<NewKey, Refusal> {
             "scopes[{index}]: opens more than your key does; your key has {}",
             own.scopes.texts().join(", ")
         ));
+    }
+    if let Some(end) = own.expires_at.filter(|end| expires_at.is_none_or(|at| at > *end)) {
+        let what = if expires_at.is_some() { "is later" } else { "is missing, which is later" };
+        let end = end.to_rfc3339();
+        return refuse(format!("expires_at: {what} than your key's own end; send at most {end}"));
     }
     let workspace = workspace.unwrap_or_else(|| own.workspace.to_string());
     if *workspace != *own.workspace {

@@ -46,7 +46,7 @@ impl PlaceArguments {
         let key = key.ok_or_else(|| {
             Error::Config("--url: needs the server's key in POSTHOUSE_API_KEY".into())
         })?;
-        Ok(Place::Address { url: url.clone(), key })
+        Ok(Place::Address { url: url.clone(), key: key.trim().to_owned() })
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use self::{
     home::Home,
-    turn::{Ended, Turn},
+    turn::{Ended, Past, Turn},
 };
 use super::{
     Signals, note, place::PlaceArguments, say_text, screen::Look, sessions::session_id, variable,
@@ -75,8 +75,9 @@ pub(super) struct RunArguments {
 }
 
 impl RunArguments {
-    /// What is asked of models, as the object `posthouse` of a session's update.
-    fn models(&self) -> Value {
+    /// What is asked of models, as the object `posthouse` of a session's update; `None` when
+    /// nothing is.
+    fn models(&self) -> Option<Value> {
         let mut models = serde_json::Map::new();
         if let Some(model) = &self.model {
             models.insert("model".into(), model.as_str().into());
@@ -84,7 +85,7 @@ impl RunArguments {
         if !self.fallback.is_empty() {
             models.insert("fallback".into(), self.fallback.clone().into());
         }
-        models.into()
+        (!models.is_empty()).then(|| models.into())
     }
 }
 
@@ -119,28 +120,26 @@ async fn play(
     interrupts: &mut Signals,
 ) -> Result<Ended, Error> {
     let began = Instant::now();
-    let session = match &arguments.session {
-        Some(session) => {
-            let switched = agent::switch(home, session, arguments.models());
-            match unless(interrupts, switched).await? {
-                Some(()) => session.clone(),
-                None => return Ok(Ended::Left),
+    let prepared = unless(interrupts, async {
+        match (&arguments.session, arguments.models()) {
+            (Some(session), Some(models)) => {
+                agent::switch(home, session, models).await?;
+                Ok((session.clone(), Past::Switched))
+            }
+            (Some(session), None) => Ok((session.clone(), Past::Old)),
+            (None, _) => {
+                let task = task.as_deref().unwrap_or_default();
+                Ok((new_session(arguments, body, task, home).await?, Past::New))
             }
         }
-        None => {
-            let made = new_session(arguments, body, task.as_deref().unwrap_or_default(), home);
-            match unless(interrupts, made).await? {
-                Some(session) => session,
-                None => return Ok(Ended::Left),
-            }
-        }
-    };
+    });
+    let Some((session, past)) = prepared.await? else { return Ok(Ended::Left) };
     let look = look(arguments.json);
     if !look.live {
         note(&format!("session {session}"));
     }
     let mut turn = Turn::new(home, &session, look, arguments.json);
-    let played = turn.play(task, arguments.session.is_some(), interrupts).await;
+    let played = turn.play(task, past, interrupts).await;
     say_text(&turn.close());
     if look.live {
         say_text(&format!("{}\n", look.dim(&turn.summary(began.elapsed()))));
@@ -169,7 +168,7 @@ async fn new_session(
         body["model"] = home.model()?.into();
     }
     if !arguments.fallback.is_empty() {
-        body["posthouse"]["fallback"] = arguments.fallback.clone().into();
+        agent::set_fallback(&mut body, &arguments.fallback);
     }
     let agent = agent::agent(&client, body, arguments.agent.as_deref()).await?;
     let environment = match &arguments.environment {

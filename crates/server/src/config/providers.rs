@@ -292,11 +292,11 @@ fn address(service: &Service, variable: Variables<'_>) -> (String, String) {
     }
 }
 
-/// The service at an address.
+/// The service at an address. One without TLS, or on another port, is no service's.
 fn service_at(base_url: &str) -> Option<&'static Service> {
-    let host = |url: &str| Url::parse(url).ok()?.host_str().map(str::to_owned);
-    let wanted = host(base_url)?;
-    SERVICES.iter().find(|service| host(service.base_url).as_ref() == Some(&wanted))
+    let origin = |url: &str| Url::parse(url).ok().map(|url| url.origin());
+    let wanted = origin(base_url)?;
+    SERVICES.iter().find(|service| origin(service.base_url).as_ref() == Some(&wanted))
 }
 
 /// Whether a server of the compatible wire is an Ollama, by its name or its port.
@@ -352,8 +352,12 @@ fn refuse_itself(base_url: &str, listen: SocketAddr, place: &str) -> Result<(), 
     let bare = base_url.trim_end_matches('/');
     let authority = bare.split_once("://").map_or(bare, |(_, rest)| rest);
     let authority = authority.strip_suffix("/v1").unwrap_or(authority);
-    let own = [listen.to_string(), format!("localhost:{}", listen.port())];
-    if listen.port() != 0 && own.iter().any(|own| own == authority) {
+    let port = listen.port();
+    let mut own = vec![listen.to_string(), format!("localhost:{port}")];
+    if listen.ip().is_unspecified() {
+        own.extend([format!("127.0.0.1:{port}"), format!("[::1]:{port}")]);
+    }
+    if port != 0 && own.iter().any(|own| own == authority) {
         return Err(Error::Config(format!(
             "{place}: {base_url} is this server itself; unset it or name the provider's address"
         )));

@@ -22,6 +22,9 @@ pub(super) struct Operation {
     pub answer: Answer,
     /// Whether its body names things that may be missing.
     pub names_others: bool,
+    /// Whether the answer to a body is kept, so that a retry with its `Idempotency-Key` gets it
+    /// again.
+    pub keeps_answer: bool,
 }
 
 /// The body of a request.
@@ -56,6 +59,7 @@ const PLAIN: Operation = Operation {
     body: Body::None,
     answer: Answer::Bytes,
     names_others: false,
+    keeps_answer: true,
 };
 
 /// All operations. A route that is not here is missing in `openapi.json`, and a test says so.
@@ -322,6 +326,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         about: "Changes the token of a repository, of which this version mounts none.",
         body: Body::Json(&resources::UPDATE),
         answer: Answer::Table(&answers::RESOURCE),
+        keeps_answer: false,
         ..PLAIN
     },
     Operation {
@@ -354,6 +359,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         about: "Archives a thread that an agent has made; the primary one is refused.",
         body: Body::Empty,
         answer: Answer::Table(&answers::THREAD),
+        keeps_answer: false,
         ..PLAIN
     },
     Operation {
@@ -386,6 +392,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         about: "Interrupts a session and ends its sandbox. An extension.",
         body: Body::Empty,
         answer: Answer::Table(&own::KILLED),
+        keeps_answer: false,
         ..PLAIN
     },
     Operation {
@@ -400,9 +407,12 @@ pub(super) const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/posthouse/v1/keys",
         name: "createKey",
-        about: "Makes a key; this answer alone has its secret. An extension.",
+        about: "Makes a key; this answer alone has its secret, and an Idempotency-Key is refused. \
+                An extension.",
         body: Body::Json(&own::KEY_CREATE),
         answer: Answer::Table(&own::NEW_KEY),
+        names_others: true,
+        keeps_answer: false,
         ..PLAIN
     },
     Operation {
@@ -412,6 +422,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         about: "Revokes a key at once; a second time changes nothing. An extension.",
         body: Body::Empty,
         answer: Answer::Table(&own::KEY),
+        keeps_answer: false,
         ..PLAIN
     },
     Operation {

@@ -258,6 +258,22 @@ async fn nobody_makes_a_key_that_opens_more_than_his_own() {
     let refused = ask(&app, &admin, Method::POST, KEYS, &body).await;
     assert_eq!(refused.refused(404), "workspace_id: wrkspc_0 not found");
 
+    // A key that ends makes none that outlives it.
+    let end = json!({ "admin": true, "expires_at": "2199-01-01T00:00:00Z" });
+    let ending = secret(&make(&app, json!(["*:*"]), end).await);
+    for (sent, what) in [
+        (Value::Null, "is missing, which is later"),
+        (json!("2199-01-01T00:00:00.000001Z"), "is later"),
+    ] {
+        let body = json!({ "name": "n", "scopes": ["keys:*"], "expires_at": sent });
+        let refused = ask(&app, &ending, Method::POST, KEYS, &body).await.refused(403);
+        let right = "than your key's own end; send at most 2199-01-01T00:00:00.000000Z";
+        assert_eq!(refused, format!("expires_at: {what} {right}"));
+    }
+    let body =
+        json!({ "name": "n", "scopes": ["keys:*"], "expires_at": "2199-01-01T02:00:00+02:00" });
+    ask(&app, &ending, Method::POST, KEYS, &body).await.ok();
+
     // Who is no administrator revokes no administrator's key.
     let keys = app.get(KEYS).await.ok();
     let is_admin = |key: &&Value| key["admin"] == true;

@@ -31,6 +31,25 @@ fn every_route_is_described() {
 }
 
 #[test]
+fn an_idempotency_key_is_described_where_an_answer_is_kept_and_nowhere_else() {
+    let document = openapi::document();
+    let takes = |path: &str| {
+        let parameters = document["paths"][path]["post"]["parameters"].as_array().unwrap();
+        parameters.iter().any(|one| one["name"] == "Idempotency-Key")
+    };
+    for (path, expected) in [
+        ("/v1/agents", true),
+        ("/v1/files", true),
+        ("/v1/sessions/{session}/events", true),
+        ("/posthouse/v1/workspaces", true),
+        ("/posthouse/v1/keys", false),
+        ("/posthouse/v1/sandboxes/{session}/kill", false),
+    ] {
+        assert_eq!(takes(path), expected, "{path}");
+    }
+}
+
+#[test]
 fn every_reference_leads_somewhere() {
     fn walk(value: &Value, document: &Value, seen: &mut usize) {
         match value {

@@ -240,6 +240,41 @@ async fn a_session_goes_on_where_it_was() {
 }
 
 #[tokio::test]
+async fn a_session_is_given_another_model() {
+    let folder = TempDir::new().unwrap();
+    let model = ScriptedModel::start(Reply::text("Yes.").forever()).await;
+    let (_server, url) = serve(&folder, &model).await;
+    let token = LocalServer::read(&data(&folder)).unwrap().token;
+    let client = posthouse::client::Client::new(url, token).unwrap();
+    let (code, _, error) = run(posthouse(&folder).args(["run", "--json", "first"])).await;
+    assert_eq!(code, 0, "{error}");
+    let session = session(&error);
+    let other = "claude-opus-4-6";
+    let asked_for = async || {
+        let shown = client.get(&format!("/v1/sessions/{session}")).await.unwrap();
+        let agent = &shown["agent"];
+        (agent["model"]["id"].clone(), agent["posthouse"]["fallback"][0]["id"].clone())
+    };
+    // Without a task that is all there is to do.
+    let switch = ["run", "--session", &session, "--model", other];
+    let (code, out, error) = run(posthouse(&folder).args(switch)).await;
+    assert_eq!((code, out.as_str()), (0, ""), "{error}");
+    assert_eq!(asked_for().await, (json!(other), Value::Null));
+
+    let more = ["run", "--session", &session, "--fallback", "claude-haiku-4-5", "second"];
+    let (code, out, error) = run(posthouse(&folder).args(more)).await;
+    assert_eq!((code, out.as_str()), (0, "Yes.\n"), "{error}");
+    assert_eq!(asked_for().await, (json!(other), json!("claude-haiku-4-5")));
+    let asked: Vec<Value> = model.requests().iter().map(|one| one.body["model"].clone()).collect();
+    assert_eq!(asked.last(), Some(&json!(other)), "{asked:?}");
+
+    let wrong = ["run", "--session", &session, "--model", "nobody-1"];
+    let (code, _, error) = run(posthouse(&folder).args(wrong)).await;
+    assert_eq!(code, 1);
+    assert!(error.contains("posthouse.model: no configured provider"), "{error}");
+}
+
+#[tokio::test]
 async fn calls_that_wait_are_answered_from_elsewhere() {
     let folder = TempDir::new().unwrap();
     let model = ScriptedModel::start(Script::of([

@@ -49,6 +49,16 @@ pub(super) fn usual() -> Value {
     json!({ "name": NAME, "tools": [{ "type": "agent_toolset_20260401" }] })
 }
 
+/// Writes the models that take over into an agent's create body, over those of its file.
+pub(super) fn set_fallback(body: &mut Value, models: &[String]) {
+    match &mut body["posthouse"] {
+        Value::Object(own) => drop(own.insert("fallback".into(), models.into())),
+        missing @ Value::Null => *missing = json!({ "fallback": models }),
+        // The server says what is wrong with it.
+        _ => {}
+    }
+}
+
 /// A model that the configured providers serve: the usual one, else the first that the
 /// configuration describes itself, else the newest that a provider has listed.
 pub(super) fn usual_model(providers: &Providers) -> Option<String> {
@@ -115,14 +125,11 @@ pub(super) async fn environment(client: &Client) -> Result<String, Error> {
     id(&client.post("/v1/environments", &body).await?, client)
 }
 
-/// Gives a session other models, when some are asked for.
+/// Gives a session other models.
 ///
 /// # Errors
 /// Those of the client.
 pub(super) async fn switch(home: &Home, session: &str, models: Value) -> Result<(), Error> {
-    if models.as_object().is_none_or(serde_json::Map::is_empty) {
-        return Ok(());
-    }
     let client = home.place.client()?;
     client.post(&format!("/v1/sessions/{session}"), &json!({ "posthouse": models })).await.map(drop)
 }
@@ -214,6 +221,21 @@ mod tests {
         assert!(
             read(Path::new("/nowhere/agent.yaml")).unwrap_err().to_string().contains("/nowhere")
         );
+    }
+
+    #[test]
+    fn models_that_take_over_are_written_beside_what_a_file_says() {
+        for (text, expected) in [
+            ("name: a", json!({ "fallback": ["m"] })),
+            ("posthouse:", json!({ "fallback": ["m"] })),
+            ("posthouse: {fallback: [a, b], other: 1}", json!({ "fallback": ["m"], "other": 1 })),
+            ("posthouse: a text", json!("a text")),
+            ("posthouse: [1]", json!([1])),
+        ] {
+            let mut body = parse(text).unwrap();
+            set_fallback(&mut body, &["m".to_owned()]);
+            assert_eq!(body["posthouse"], expected, "{text}");
+        }
     }
 
     #[test]

@@ -56,6 +56,17 @@ impl Ended {
     }
 }
 
+/// What a session was before this command came to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Past {
+    /// It was not there.
+    New,
+    /// It was there.
+    Old,
+    /// It was there, and was just given other models.
+    Switched,
+}
+
 /// A session that is watched.
 pub(super) struct Turn<'a> {
     home: &'a Home,
@@ -113,14 +124,26 @@ impl<'a> Turn<'a> {
     /// Gives the task, if there is one, and watches until the turn has ended.
     ///
     /// # Errors
-    /// When the server is gone for long, or refuses.
+    /// When the server is gone for long, or refuses; [`Error::Usage`] when there is nothing to do.
     pub(super) async fn play(
         &mut self,
         task: Option<String>,
-        goes_on: bool,
+        past: Past,
         interrupts: &mut Signals,
     ) -> Result<Ended, Error> {
-        let waiting = if goes_on { self.look_back(task.is_none()).await? } else { Vec::new() };
+        let (waiting, is_at_work) = match past {
+            Past::New => (Vec::new(), false),
+            Past::Old | Past::Switched => self.look_back().await?,
+        };
+        if task.is_none() && waiting.is_empty() && !is_at_work {
+            if past == Past::Switched {
+                return Ok(Ended::Done);
+            }
+            return Err(Error::Usage(format!(
+                "task: is missing, and nothing is under way in {}; say what to do",
+                self.session
+            )));
+        }
         self.follow.open().await?;
         if !waiting.is_empty()
             && let Some(ended) = self.answer(&waiting, interrupts).await?
@@ -175,8 +198,9 @@ impl<'a> Turn<'a> {
         parts.join(" · ")
     }
 
-    /// What was in the session before is passed over. Returns the calls that wait for answers.
-    async fn look_back(&mut self, by_itself: bool) -> Result<Vec<String>, Error> {
+    /// What was in the session before is passed over. Returns the calls that wait for answers,
+    /// and whether the agent is at work.
+    async fn look_back(&mut self) -> Result<(Vec<String>, bool), Error> {
         let session = self.session;
         let client = self.home.place.client()?;
         let status = client.get(&format!("/v1/sessions/{session}")).await?;
@@ -204,12 +228,7 @@ impl<'a> Turn<'a> {
             Some(rest) if status == "idle" => waiting(&rest["stop_reason"]),
             _ => Vec::new(),
         };
-        if by_itself && waiting.is_empty() && !matches!(status, "running" | "rescheduling") {
-            return Err(Error::Usage(format!(
-                "task: is missing, and nothing is under way in {session}; say what to do"
-            )));
-        }
-        Ok(waiting)
+        Ok((waiting, matches!(status, "running" | "rescheduling")))
     }
 
     async fn hear(&mut self, interrupts: &mut Signals) -> Result<Heard, Error> {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr};
 
 use posthouse_model::{Catalog, Credential, WireKind};
 
-use super::{Planned, ProviderEntry, ollama_address, plan, read};
+use super::{Planned, ProviderEntry, ollama_address, plan, read, refuse_itself};
 
 fn entries(text: &str) -> BTreeMap<String, ProviderEntry> {
     toml::from_str(text).unwrap_or_else(|error| panic!("{text}: {error}"))
@@ -113,9 +113,16 @@ fn a_key_goes_nowhere_but_to_its_service_unless_it_is_named() {
     assert_eq!(at("[mine]\nkind = \"anthropic\""), "mine anthropic https://api.anthropic.com a");
     let chat = "[mine]\nkind = \"openai_chat\"\nbase_url = \"https://api.openai.com/v1\"";
     assert_eq!(at(chat), "mine openai_chat https://api.openai.com/v1 o");
-    // What merely looks like a service's host is none.
-    let near = "[mine]\nkind = \"openai_chat\"\nbase_url = \"https://api.openai.com.test/v1\"";
-    assert_eq!(at(near), "mine openai_chat https://api.openai.com.test/v1 -");
+    // What merely looks like a service's address is none.
+    for near in [
+        "https://api.openai.com.test/v1",
+        "http://api.openai.com/v1",
+        "https://api.openai.com:8443/v1",
+        "https://api.openai.com@elsewhere.test/v1",
+    ] {
+        let text = format!("[mine]\nkind = \"openai_chat\"\nbase_url = \"{near}\"");
+        assert_eq!(at(&text), format!("mine openai_chat {near} -"));
+    }
 }
 
 #[test]
@@ -164,6 +171,16 @@ fn what_can_not_be_meant_is_refused() {
     let itself = [key[0], ("ANTHROPIC_BASE_URL", "http://127.0.0.1:8787/")];
     let refusal = refusal("", &itself, false);
     assert!(refusal.contains("ANTHROPIC_BASE_URL") && refusal.contains("itself"), "{refusal}");
+    // Whoever listens on all addresses is at those of loopback, too.
+    for (listen, base_url, is_itself) in [
+        ("0.0.0.0:8787", "http://127.0.0.1:8787/v1", true),
+        ("[::]:8787", "http://[::1]:8787", true),
+        ("0.0.0.0:8787", "http://127.0.0.1:8788", false),
+        ("10.0.0.1:8787", "http://127.0.0.1:8787", false),
+    ] {
+        let refused = refuse_itself(base_url, listen.parse().unwrap(), "x").is_err();
+        assert_eq!(refused, is_itself, "{listen} {base_url}");
+    }
 }
 
 #[test]
