@@ -14,3 +14,4 @@ ALTER TABLE api_keys ADD COLUMN hint TEXT;
 ALTER TABLE api_keys ADD COLUMN expires_at BIGINT;
 UPDATE api_keys SET scopes = '["*:*"]';
 CREATE INDEX api_keys_by_age ON api_keys (created_at, id);
+CREATE INDEX api_keys_by_workspace ON api_keys (workspace, created_at, id);

@@ -80,11 +80,25 @@ pub struct ApiError {
     pub code: Option<&'static str>,
 }
 
+/// A message quotes what was sent, and that may be very long. Where it is and what would be right
+/// stand at its ends.
+fn shortened(message: String) -> String {
+    const HEAD: usize = 1_000;
+    const TAIL: usize = 500;
+    if message.len() <= HEAD + TAIL {
+        return message;
+    }
+    let count = message.chars().count();
+    let head: String = message.chars().take(HEAD).collect();
+    let tail: String = message.chars().skip(HEAD.max(count.saturating_sub(TAIL))).collect();
+    format!("{head} … {tail}")
+}
+
 impl ApiError {
-    /// An error of that kind.
+    /// An error of that kind. A message that is too long loses its middle.
     #[must_use]
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), code: None }
+        Self { kind, message: shortened(message.into()), code: None }
     }
 
     /// A 400.
@@ -122,5 +136,20 @@ impl ApiError {
             error.insert("details".into(), json!({ "error_code": code }));
         }
         json!({ "type": "error", "error": error, "request_id": request_id })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_message_keeps_its_ends() {
+        let short = ApiError::invalid("name: is missing; send a text");
+        assert_eq!(short.message, "name: is missing; send a text");
+        let quoted = format!("name: {:?} is wrong; send a text", "é".repeat(100_000));
+        let message = ApiError::invalid(quoted).message;
+        assert!(message.starts_with("name: \"ééé") && message.ends_with("is wrong; send a text"));
+        assert_eq!(message.chars().count(), 1_503);
     }
 }

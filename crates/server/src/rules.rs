@@ -22,6 +22,14 @@ impl ModelRules for ProviderRules {
             .is_ok_and(|resolved| resolved.spec.efforts.iter().any(|one| to_wire(*one) == effort))
     }
 
+    fn is_same(&self, one: &str, other: &str) -> bool {
+        let of = |name: &str| {
+            let resolved = self.0.resolve(name).ok()?;
+            Some((resolved.provider.name().to_owned(), resolved.model))
+        };
+        one == other || of(one).is_some_and(|one| of(other) == Some(one))
+    }
+
     fn supports_fast(&self, model: &str) -> bool {
         // Gemini's dialect has no word for it, whoever's model is spoken to.
         self.0.resolve(model).is_ok_and(|resolved| {
@@ -61,6 +69,15 @@ mod tests {
             Arc::new(Remote::new(settings).unwrap()) as Arc<dyn Provider>
         });
         ProviderRules(Providers::new(providers.into(), Catalog::built_in()))
+    }
+
+    #[test]
+    fn a_model_is_the_same_under_each_of_its_names() {
+        let rules = rules();
+        assert!(rules.is_same("claude-opus-5", "anthropic/claude-opus-5"));
+        assert!(rules.is_same("openai_chat/x", "openai_chat/x"));
+        assert!(!rules.is_same("claude-opus-5", "openai_chat/claude-opus-5"));
+        assert!(!rules.is_same("unheard-of", "claude-opus-5"));
     }
 
     #[test]

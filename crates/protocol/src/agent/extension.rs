@@ -75,7 +75,7 @@ impl Fallback {
         };
         for (index, one) in fallback.iter().enumerate() {
             let place = format!("{path}[{index}]");
-            if one.id == model.id {
+            if rules.is_same(&one.id, &model.id) {
                 let what = format!("{:?} is the agent's own model", one.id);
                 return Err(wrong(
                     &place,
@@ -83,7 +83,7 @@ impl Fallback {
                     "name others, in the order in which they take over",
                 ));
             }
-            if fallback[..index].iter().any(|other| other.id == one.id) {
+            if fallback[..index].iter().any(|other| rules.is_same(&other.id, &one.id)) {
                 let what = format!("{:?} is there twice", one.id);
                 return Err(wrong(&place, &what, "name each model once"));
             }

@@ -26,6 +26,11 @@ pub trait ModelRules: Send + Sync {
     /// Whether the model knows that level.
     fn supports_effort(&self, model: &str, effort: Effort) -> bool;
 
+    /// Whether two names mean the same model of the same provider.
+    fn is_same(&self, one: &str, other: &str) -> bool {
+        one == other
+    }
+
     /// Whether the model has a fast mode.
     fn supports_fast(&self, model: &str) -> bool;
 

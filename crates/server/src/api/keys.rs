@@ -59,6 +59,7 @@ pub async fn revoke(call: Call) -> Result<Answer, Refusal> {
     let id = call.id(0, IdKind::Key)?.to_owned();
     call.no_fields()?;
     let (at, admin) = (call.at.0, call.principal.admin);
+    let scopes = call.principal.scopes.clone();
     let workspace = whose(&call);
     let app = Arc::clone(&call.app);
     let write = move |connection: &_| {
@@ -66,6 +67,10 @@ pub async fn revoke(call: Call) -> Result<Answer, Refusal> {
         let row = keys::find(connection, workspace.as_deref(), &id)?.ok_or_else(missing)?;
         if row.admin && !admin {
             let message = "This key is an administrator's; only an administrator may revoke it.";
+            return Err(Refusal::from(ApiError::new(ErrorKind::Permission, message)));
+        }
+        if scopes.exceeded_by(&Scopes::stored(&row.scopes)).is_some() {
+            let message = "This key opens more than yours does; yours may not revoke it.";
             return Err(Refusal::from(ApiError::new(ErrorKind::Permission, message)));
         }
         keys::revoke(connection, &id, at)?;
