@@ -196,7 +196,8 @@ pub fn after_failure(
     let message = &failure.message;
     if let Some(to) = agent.posthouse.fallback.get(thread.rank) {
         let from = thread.model(agent).id.clone();
-        let told = format!("{from} can't answer: {message}. {} takes over for this turn.", to.id);
+        let why = message.trim_end_matches('.');
+        let told = format!("{from} can't answer: {why}. {} takes over for this turn.", to.id);
         let substituted = own::ModelSubstituted {
             from,
             to: to.id.clone(),

@@ -248,6 +248,12 @@ impl State {
             wire::SESSION_UPDATED => {
                 let updated: Updated = parse(record)?;
                 if let Some(agent) = updated.agent {
+                    // A turn that waits for its client goes on with the models that it now has.
+                    let same =
+                        agent.model == self.agent.model && agent.posthouse == self.agent.posthouse;
+                    if !same {
+                        self.threads.iter_mut().for_each(Thread::begin_with_the_first);
+                    }
                     self.agent = Arc::new(agent);
                 }
             }

@@ -121,9 +121,12 @@ impl Settings {
 /// A provider could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
-    /// The address is no URL with `http` or `https`, or has a user in it, which would be sent
-    /// beside the key.
-    #[error("the base URL of provider {0:?} is not an http or https URL without a user")]
+    /// The address is no URL with `http` or `https`, has a user in it, which would be sent beside
+    /// the key, or ends in what no path can be added to.
+    #[error(
+        "the base URL of provider {0:?} is not an http or https URL without a user, a query and a \
+         fragment"
+    )]
     BaseUrl(String),
     /// The wire knows no such kind of server.
     #[error("provider {provider:?} has the server {server:?}; its kind knows {known}")]
@@ -219,8 +222,12 @@ impl Remote {
         let mut headers = self.headers.clone();
         headers.extend(target.headers);
         // Some base URLs name the version that the wire would add.
-        let version = target.path.split('/').nth(1).map(|first| format!("/{first}"));
-        let path = match version {
+        let first = target.path.split('/').nth(1);
+        let is_version = |first: &&str| {
+            let number = first.strip_prefix('v').unwrap_or_default();
+            number.starts_with(|first: char| first.is_ascii_digit())
+        };
+        let path = match first.filter(is_version).map(|version| format!("/{version}")) {
             Some(version) if self.base_url.ends_with(&version) => &target.path[version.len()..],
             _ => &target.path,
         };

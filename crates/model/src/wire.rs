@@ -55,8 +55,8 @@ impl WireKind {
         }
     }
 
-    /// Whether a faster, dearer mode may be asked of a model that nobody has described: whether a
-    /// provider that has none refuses it. The others do without it and say nothing.
+    /// Whether a faster, dearer mode may be asked of a model that nobody has described: only where
+    /// a provider that has none refuses it. Elsewhere it would be ignored without a word.
     #[must_use]
     pub const fn has_fast_mode(self) -> bool {
         matches!(self, Self::Anthropic)

@@ -28,7 +28,7 @@ impl Drive<'_> {
         let Some(thread) = self.state.thread(thread_id) else { return Ok(()) };
         let agent = &self.state.agent;
         let model = thread.model(agent);
-        let resolved = match self.core.providers.resolve(&model.id) {
+        let resolved = match self.core.providers.find(&model.id).await {
             Ok(resolved) => resolved,
             Err(unavailable) => {
                 let message = unavailable.to_string();

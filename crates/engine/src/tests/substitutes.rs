@@ -83,6 +83,21 @@ fn it_stays_for_the_turn_and_the_next_turn_begins_with_the_agents_own() {
 }
 
 #[test]
+fn a_turn_that_waits_for_its_client_goes_on_with_the_model_that_it_is_given() {
+    let mut play = asked();
+    play.fail_with(FailureKind::Overloaded);
+    play.answer(calls([("c", "weather")]));
+    play.update(|document| document.agent.system = Some("Be brief.".into()));
+    assert_eq!(model(&play), "second/m", "the models are the same");
+    play.update(|document| document.agent.model.id = "other/m".into());
+    assert_eq!(model(&play), "other/m");
+    play.send([tell("c", "sunny")]).unwrap();
+    assert_eq!(last_start(&play).get("posthouse"), None);
+    play.fail_with(FailureKind::Hopeless);
+    assert_eq!(model(&play), "second/m", "all of its fallback models stand behind it");
+}
+
+#[test]
 fn when_all_have_failed_it_waits_and_begins_with_the_first() {
     let mut play = asked();
     play.fail_with(FailureKind::RateLimited);

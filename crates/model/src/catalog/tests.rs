@@ -50,6 +50,8 @@ fn every_entry_agrees_with_itself() {
         assert!(spec.fast || spec.fast_percent.is_none(), "{name}");
         assert!(spec.long_prompt.is_none_or(|long| long.over < spec.window), "{name}");
         assert!(spec.long_prompt.is_none() || spec.prices.is_some(), "{name}");
+        let ends = spec.about.deprecated.is_some() || spec.about.retires.is_some();
+        assert_eq!(spec.about.lifecycle != Lifecycle::Active, ends, "{name}");
     }
 }
 

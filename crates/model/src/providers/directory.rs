@@ -11,7 +11,7 @@ use std::{
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{ListedModel, Provider, Providers};
+use super::{ListedModel, Provider, Providers, Resolved, Unavailable};
 use crate::{Catalog, ModelSpec, WireKind};
 
 /// How often providers are asked, and how long anybody waits for them.
@@ -144,6 +144,10 @@ impl Entry {
 
     /// Asks, unless somebody has asked within `age`; waits no longer than `patience`.
     async fn ask(&self, catalog: &Catalog, age: Duration, patience: Duration) {
+        // Somebody else may be asking right now; who has no need to know need not wait for that.
+        if !self.is_older_than(age) {
+            return;
+        }
         let asked = async {
             let _turn = self.asking.lock().await;
             if self.is_older_than(age) {
@@ -208,6 +212,19 @@ impl Providers {
         let known = self.admit(name).is_ok();
         let age = if known { self.pace.local } else { self.pace.stranger };
         self.ask(entries.iter().filter(|entry| entry.is_local()), age, self.pace.near).await;
+    }
+
+    /// Like [`Providers::resolve`], for a name that was kept: before nobody serves it, whoever may
+    /// have come since is asked, as [`Providers::learn`] does.
+    ///
+    /// # Errors
+    /// When no provider answers to the name.
+    pub async fn find(&self, name: &str) -> Result<Resolved, Unavailable> {
+        if let Ok(resolved) = self.resolve(name) {
+            return Ok(resolved);
+        }
+        self.learn(name).await;
+        self.resolve(name)
     }
 
     /// Asks the providers on this machine, within a second: so that plain names mean at a start

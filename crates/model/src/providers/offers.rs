@@ -84,17 +84,15 @@ impl Providers {
         let (entry, model) = self
             .place(name)
             .filter(|(entry, _)| self.present().any(|one| one.name() == entry.name()))?;
-        let mut own = offers.into_iter().filter(|offer| offer.provider == entry.name());
+        let own = || offers.iter().filter(|offer| offer.provider == entry.name());
         let usual = format!("{model}:latest");
-        let means = |offer: &Offer| {
+        let is = |offer: &&Offer| offer.model == model || offer.model == usual;
+        let means = |offer: &&Offer| {
             let same = |one: &str, other: &str| undated(one) == Some(other);
-            offer.model == model
-                || offer.model == usual
-                || same(&offer.model, &model)
-                || same(&model, &offer.model)
+            same(&offer.model, &model) || same(&model, &offer.model)
         };
         // The newest comes first.
-        own.find(means).or_else(|| {
+        own().find(is).or_else(|| own().find(means)).cloned().or_else(|| {
             self.catalog.spec(&model)?;
             Some(self.offer_of(entry, &model))
         })
@@ -126,7 +124,7 @@ impl Providers {
         let listed = entry.listed(model);
         let listed = listed.as_ref().map(|known| &known.listed);
         let is_described = self.catalog.spec(model).is_some();
-        let window = match listed.and_then(|one| one.window) {
+        let window = match listed.and_then(|one| one.window).filter(|window| *window > 0) {
             _ if is_described => Known::Catalog,
             Some(_) => Known::Provider,
             None => Known::Assumed,

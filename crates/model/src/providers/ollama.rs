@@ -5,7 +5,7 @@
 //! repository. Loads no model and changes nothing there.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt,
     sync::{Mutex, PoisonError},
     time::Duration,
@@ -91,7 +91,9 @@ impl Ollama {
     /// The window of each model, asked once in a model's life.
     async fn windows(&self, tags: &[Tag]) {
         let unknown: Vec<(String, String)> = {
-            let known = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut known = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+            let listed: HashSet<&str> = tags.iter().map(key).collect();
+            known.retain(|key, _| listed.contains(&**key));
             let new = tags.iter().filter(|tag| !known.contains_key(key(tag)));
             new.map(|tag| (key(tag).to_owned(), tag.name.clone())).collect()
         };

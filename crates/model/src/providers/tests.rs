@@ -185,7 +185,7 @@ async fn what_a_provider_says_fills_in_where_the_table_says_nothing() {
             ..ListedModel::default()
         },
         ListedModel { id: "claude-opus-5".into(), window: Some(7), ..ListedModel::default() },
-        ListedModel { id: "silent".into(), ..ListedModel::default() },
+        ListedModel { id: "silent".into(), window: Some(0), ..ListedModel::default() },
     ]);
     let providers = providers(&[&Arc::new(near)]);
     providers.learn_local().await;
@@ -217,6 +217,7 @@ async fn all_models_are_listed_under_the_names_that_lead_to_them() {
         dated("claude-opus-5", 10),
         dated("claude-haiku-4-5-20251001", 30),
         dated("claude-opus-4-8", 20),
+        dated("claude-opus-4-8-20260601", 25),
     ]);
     let providers = providers(&[&near, &gateway, &anthropic]);
     providers.learn_all().await;
@@ -224,6 +225,7 @@ async fn all_models_are_listed_under_the_names_that_lead_to_them() {
         // Of the gateway's models one is in the table, with its day.
         "gateway/claude-opus-5",
         "claude-haiku-4-5-20251001",
+        "claude-opus-4-8-20260601",
         "claude-opus-4-8",
         "claude-opus-5",
         "gateway/house-1",

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::{StatusCode, header::ACCEPT};
+use reqwest::{
+    StatusCode,
+    header::{ACCEPT, HeaderValue},
+};
 use tokio::time::timeout;
 
 use super::{LONGEST_ERROR, Remote, not_sent, read, redact_text, transient};
@@ -33,9 +36,10 @@ impl Remote {
         let mut left = LONGEST_LIST;
         // A provider may always name a next page.
         for _ in 0..MOST_PAGES {
-            let (url, headers) = self.place(target);
-            let request = self.client.get(url).headers(headers).header(ACCEPT, "application/json");
-            let answer = request.send().await.map_err(|error| not_sent(&error))?;
+            let (url, mut headers) = self.place(target);
+            headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+            let answer = self.client.get(url).headers(headers).send().await;
+            let answer = answer.map_err(|error| not_sent(&error))?;
             let status = answer.status();
             let longest = if status == StatusCode::OK { left } else { LONGEST_ERROR };
             let body = read(answer, longest).await;

@@ -341,9 +341,16 @@ fn setting_up_refuses_what_cannot_work_and_shows_no_key() {
             )
         })
     };
-    for url in
-        ["", "not a url", "ftp://a.test", "file:///x", "https://a:b@a.test", "https://a@a.test"]
-    {
+    for url in [
+        "",
+        "not a url",
+        "ftp://a.test",
+        "file:///x",
+        "https://a:b@a.test",
+        "https://a@a.test",
+        "https://a.test/v1?api-version=1",
+        "https://a.test/v1#x",
+    ] {
         assert!(matches!(with(url, KEY), Err(SetupError::BaseUrl(_))), "{url}");
     }
     let error = with("https://a.test", "a\nb").unwrap_err();
@@ -352,6 +359,34 @@ fn setting_up_refuses_what_cannot_work_and_shows_no_key() {
         Settings::new("anthropic", WireKind::Anthropic, Some(Credential::Token(KEY.to_owned())));
     assert!(!format!("{settings:?}{error:?}{:?}", with("http://a.test", KEY)).contains(KEY));
     assert!(with("https://a.test/some/path/", KEY).is_ok());
+}
+
+#[test]
+fn a_version_that_the_address_names_is_not_said_twice() {
+    let place = |wire: WireKind, base_url: &str| {
+        let settings = Settings { base_url: base_url.to_owned(), ..Settings::new("p", wire, None) };
+        let remote = Remote::new(settings).unwrap();
+        let body = crate::Body { model: "m".to_owned(), ..crate::Body::default() };
+        remote.place(remote.wire.target(&body)).0
+    };
+    for (wire, base_url, expected) in [
+        (WireKind::Anthropic, "https://a.test", "https://a.test/v1/messages"),
+        (WireKind::Anthropic, "https://a.test/v1/", "https://a.test/v1/messages"),
+        (
+            WireKind::Gemini,
+            "https://a.test/v1beta",
+            "https://a.test/v1beta/models/m:streamGenerateContent?alt=sse",
+        ),
+        (WireKind::OpenaiResponses, "https://a.test/v1", "https://a.test/v1/responses"),
+        (
+            WireKind::OpenaiResponses,
+            "https://a.test/responses",
+            "https://a.test/responses/responses",
+        ),
+        (WireKind::OpenaiChat, "https://a.test/chat", "https://a.test/chat/chat/completions"),
+    ] {
+        assert_eq!(place(wire, base_url), expected, "{base_url}");
+    }
 }
 
 #[test]

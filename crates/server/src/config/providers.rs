@@ -193,7 +193,7 @@ impl Planned {
         self.settings.credential = held.map(|(_, credential)| credential);
         self.settings.headers = service.beside.iter().fold(HeaderMap::new(), |mut headers, one| {
             let value = variable(one.0).and_then(|value| HeaderValue::try_from(value.trim()).ok());
-            if let Some(mut value) = value {
+            if let Some(mut value) = value.filter(|value| !value.is_empty()) {
                 value.set_sensitive(true);
                 headers.insert(HeaderName::from_static(one.1), value);
             }
@@ -285,9 +285,12 @@ fn plan(entries: &BTreeMap<String, ProviderEntry>, variable: Variables<'_>) -> V
 
 /// Where a service is, and what has said so.
 fn address(service: &Service, variable: Variables<'_>) -> (String, String) {
-    let told = service.addresses.iter().find_map(|name| Some((variable(name)?, *name)));
+    let told = service.addresses.iter().find_map(|name| {
+        let base_url = variable(name)?.trim().to_owned();
+        (!base_url.is_empty()).then_some((base_url, *name))
+    });
     match told {
-        Some((base_url, name)) => (base_url.trim().to_owned(), name.to_owned()),
+        Some((base_url, name)) => (base_url, name.to_owned()),
         None => (service.base_url.to_owned(), format!("providers.{}.base_url", service.name)),
     }
 }

@@ -110,9 +110,14 @@ impl TestApp {
 
     /// Stops the server and starts another one on the same folder.
     pub(crate) async fn restart(self) -> Self {
+        self.restart_with(vec![Arc::new(Silent)]).await
+    }
+
+    /// Stops the server and starts another one on the same folder, with those providers.
+    pub(crate) async fn restart_with(self, providers: Vec<Arc<dyn Provider>>) -> Self {
         let Self { running, folder, .. } = self;
         running.stop(Duration::from_secs(1)).await;
-        Self::on(folder, vec![Arc::new(Silent)]).await
+        Self::on(folder, providers).await
     }
 
     /// The data folder.

@@ -201,3 +201,38 @@ async fn a_name_that_has_just_come_can_be_used() {
     let refusal = app.post("/v1/agents", geo).await.refused(400);
     assert!(refusal.starts_with("model.inference_geo: "), "{refusal}");
 }
+
+#[tokio::test]
+async fn a_session_with_a_plain_name_goes_on_when_who_serves_it_is_back() {
+    let near = Shop::new("near", WireKind::OpenaiChat, &[("qwen3:latest", 7 * DAY)]);
+    let shop = || vec![Arc::clone(&near) as Arc<dyn Provider>];
+    let app = TestApp::with(shop()).await;
+    let agent = app.post("/v1/agents", json!({ "name": "a", "model": "qwen3" })).await.ok();
+    let environment = app.post("/v1/environments", json!({ "name": "e" })).await.ok();
+    let body = json!({ "agent": agent["id"], "environment_id": environment["id"] });
+    let session = app.post("/v1/sessions", body).await.ok();
+    let path = format!("/v1/sessions/{}/events", session["id"].as_str().unwrap());
+
+    let models = std::mem::take(&mut *near.models.lock().unwrap());
+    let app = app.restart_with(shop()).await;
+    let text = json!([{ "type": "text", "text": "go on" }]);
+    let message = json!({ "events": [{ "type": "user.message", "content": text }] });
+    let say = async || {
+        app.post(&path, message.clone()).await.ok();
+        let kinds = "types[]=session.error&types[]=span.model_request_start";
+        loop {
+            let events = app.get(&format!("{path}?{kinds}&order=desc&limit=1")).await.ok();
+            if let Some(newest) = events["data"].as_array().unwrap().first() {
+                break newest.clone();
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let failed = say().await;
+    let message = failed["error"]["message"].as_str().unwrap();
+    assert!(message.starts_with("no configured provider serves \"qwen3\""), "{message}");
+    *near.models.lock().unwrap() = models;
+    while say().await["type"] != "span.model_request_start" {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}

@@ -43,6 +43,23 @@ async fn a_provider_that_was_found_is_there_while_it_answers() {
 }
 
 #[tokio::test]
+async fn a_kept_name_is_found_when_who_serves_it_is_back() {
+    let near = Arc::new(Fake::local("near", &["qwen3"]));
+    near.lists(None);
+    let all = providers(&[&near, &anthropic()]);
+    let pace = Pace { stranger: Duration::ZERO, ..Pace::default() };
+    let all = Providers { pace, ..all };
+    all.learn_local().await;
+    let refusal = all.find("qwen3").await.unwrap_err();
+    assert_eq!((refusal.model.as_str(), near.asked()), ("qwen3", 2));
+    near.lists(Some(&["qwen3"]));
+    assert_eq!(all.find("qwen3").await.unwrap().provider.name(), "near");
+    assert_eq!(near.asked(), 3);
+    assert!(all.find("qwen3").await.is_ok() && all.find("claude-opus-5").await.is_ok());
+    assert_eq!(near.asked(), 3, "what is known is not asked for");
+}
+
+#[tokio::test]
 async fn lists_of_this_machine_are_asked_for_when_they_may_matter() {
     let near = Arc::new(Fake::local("near", &["qwen3"]));
     let far = remote("far", WireKind::OpenaiChat);
@@ -142,5 +159,10 @@ async fn nobody_waits_long_for_one_that_is_mute() {
     assert_eq!(lists, Some(Err("did not list its models in time".to_owned())));
     // Known not to answer for a while: this would wait for ever.
     let pace = Pace { near: NEVER, ..Pace::default() };
-    Providers { pace, ..providers }.learn("mute/x").await;
+    let patient = Providers { pace, ..providers };
+    patient.learn("mute/x").await;
+    // Neither does it matter that somebody asks it meanwhile.
+    let mut asking = std::pin::pin!(patient.clone().keep_learning());
+    assert!(tokio::time::timeout(Duration::ZERO, &mut asking).await.is_err());
+    patient.learn("mute/x").await;
 }

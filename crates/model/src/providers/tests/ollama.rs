@@ -118,6 +118,18 @@ async fn each_model_is_listed_with_its_window() {
 }
 
 #[tokio::test]
+async fn what_listens_there_and_is_no_ollama_lists_as_its_wire_does() {
+    let models = json!({ "data": [{ "id": "other" }] });
+    let (url, seen) = play(vec![("/v1/models", models.to_string())]).await;
+    let listed = ollama(&url).list().await.unwrap();
+    assert_eq!(listed.iter().map(|one| one.id.as_str()).collect::<Vec<_>>(), ["other"]);
+    for (path, head) in seen.lock().unwrap().iter() {
+        let wanted = head.lines().filter(|line| line.to_ascii_lowercase().starts_with("accept:"));
+        assert_eq!(wanted.collect::<Vec<_>>(), ["accept: application/json"], "{path}");
+    }
+}
+
+#[tokio::test]
 async fn nobody_there_is_a_failure_without_an_address() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());

@@ -69,6 +69,8 @@ fn every_services_variables_make_a_provider_at_its_own_address() {
         let elsewhere = [(variable, "k"), (address, "http://10.0.0.1/x")];
         assert_eq!(lines("", &elsewhere), [format!("{name} http://10.0.0.1/x k")]);
         assert!(lines("", &elsewhere[1..]).is_empty(), "an address without a key is nothing");
+        let empty = lines("", &[(variable, "k"), (address, " ")]);
+        assert_eq!(empty, lines("", &[(variable, "k")]), "an empty address is none");
     }
 }
 
@@ -134,6 +136,8 @@ fn what_goes_beside_a_key_goes_with_it_alone() {
     assert!(!format!("{:?}", openai.settings).contains("org\""), "{:?}", openai.settings);
     let text = "[openai]\nkind = \"openai_chat\"\nbase_url = \"http://10.0.0.1/v1\"";
     assert!(planned(text, &keys)[0].settings.headers.is_empty());
+    let empty = planned("", &[keys[0], ("OPENAI_ORG_ID", " ")]);
+    assert!(empty[0].settings.headers.is_empty(), "an empty variable is none");
 }
 
 #[test]
