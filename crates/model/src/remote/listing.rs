@@ -18,6 +18,9 @@ const LONGEST_LIST: usize = 16 * 1024 * 1024;
 /// How many pages of a list of models are read: more than any provider has.
 const MOST_PAGES: usize = 50;
 
+/// How many models are kept of a list: the longest that is known has some hundreds.
+const MOST_MODELS: usize = 10_000;
+
 /// How long a list of models may take.
 const LISTING: Duration = Duration::from_secs(10);
 
@@ -52,9 +55,10 @@ impl Remote {
             let page = wire.listed(&Bytes::from(body)).ok_or_else(|| {
                 transient("the provider's list of models can't be read".to_owned())
             })?;
-            models.extend(page.models.into_iter().filter(|model| !model.id.is_empty()));
+            let named = page.models.into_iter().filter(|model| !model.id.is_empty());
+            models.extend(named.take(MOST_MODELS - models.len()));
             match page.next {
-                Some(next) if left > 0 => {
+                Some(next) if left > 0 && models.len() < MOST_MODELS => {
                     target = Target { path: next.into(), headers: wire.listing().headers };
                 }
                 _ => break,

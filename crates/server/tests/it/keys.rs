@@ -243,6 +243,10 @@ async fn nobody_makes_a_key_that_opens_more_than_his_own() {
         assert_eq!(refused, expected);
     }
     try_to(with("workspace_id", json!("wrkspc_default"))).await.ok();
+    let wider = make(&app, json!(["agents:read"]), json!({})).await;
+    let path = format!("{KEYS}/{}/revoke", wider["id"].as_str().unwrap());
+    let refused = ask(&app, &narrow, Method::POST, &path, &json!({})).await.refused(403);
+    assert_eq!(refused, "This key opens more than yours does; yours may not revoke it.");
     let refused = ask(&app, &narrow, Method::POST, WORKSPACES, &json!({ "name": "n" })).await;
     assert_eq!(refused.refused(403), "Only an administrator's key may create workspaces.");
 
