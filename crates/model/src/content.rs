@@ -7,6 +7,12 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+/// Says to a model that sees no images where one was.
+pub const NO_IMAGE: &str = "[There was an image here. This model can't see images.]";
+
+/// Says to a model that reads no documents where one was.
+pub const NO_DOCUMENT: &str = "[There was a document here. This model can't read documents.]";
+
 /// One piece of content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Piece<'a> {

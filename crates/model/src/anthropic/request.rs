@@ -20,7 +20,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::{
-    Body, Effort, Item, ModelSpec, Request, Thinking, WireKind,
+    Body, Effort, Item, ModelSpec, Request, Thinking, WireKind, content,
     members::{Members, is_object},
     portable::{self, CallIds, Portable, ResultOf, Step},
 };
@@ -59,7 +59,7 @@ pub fn render(provider: &str, request: &Request) -> Body {
     let mut out = Vec::with_capacity(estimate(request));
     head(&mut out, request);
     let steps = portable::steps(provider, WireKind::Anthropic, &request.items, CALL_IDS);
-    let runs = runs(&steps);
+    let runs = runs(&steps, &request.spec);
     system(&mut out, request, &runs);
     tools(&mut out, request);
     messages(&mut out, request, &runs);
@@ -244,7 +244,7 @@ impl Run<'_> {
 }
 
 /// Cuts a conversation into runs.
-fn runs<'a>(steps: &'a [Step<'a>]) -> Vec<Run<'a>> {
+fn runs<'a>(steps: &'a [Step<'a>], spec: &ModelSpec) -> Vec<Run<'a>> {
     let mut runs = vec![Run::default()];
     for step in steps {
         if let Step::Own(_) | Step::Foreign(_) = step {
@@ -254,7 +254,7 @@ fn runs<'a>(steps: &'a [Step<'a>]) -> Vec<Run<'a>> {
         let Some(run) = runs.last_mut() else { continue };
         run.answered = true;
         match step {
-            Step::User(content) => run.user.extend(user_blocks(content)),
+            Step::User(content) => run.user.extend(user_blocks(content, spec)),
             Step::Results(results) => run.results.extend(results),
             Step::System(text) if !text.is_empty() => run.system.push(text),
             Step::System(_) | Step::Own(_) | Step::Foreign(_) => {}
@@ -264,19 +264,45 @@ fn runs<'a>(steps: &'a [Step<'a>]) -> Vec<Run<'a>> {
 }
 
 /// The blocks of a user's content, raw. A plain string, which the API allows too, is one block.
-fn user_blocks(content: &RawValue) -> Vec<Cow<'_, str>> {
+fn user_blocks<'a>(content: &'a RawValue, spec: &ModelSpec) -> Vec<Cow<'a, str>> {
     if let Ok(blocks) = serde_json::from_str::<Vec<&RawValue>>(content.get()) {
         return blocks
             .into_iter()
             .map(RawValue::get)
             .filter(|block| !is_empty_text(block))
-            .map(Cow::Borrowed)
+            .map(|block| told(block, spec))
             .collect();
     }
     let mut block = br#"{"type":"text","text":"#.to_vec();
     block.extend_from_slice(content.get().as_bytes());
     block.push(b'}');
     String::from_utf8(block).map(Cow::Owned).into_iter().collect()
+}
+
+/// A block as the model can take it: what it can't see is a sentence.
+fn told<'a>(block: &'a str, spec: &ModelSpec) -> Cow<'a, str> {
+    #[derive(Deserialize)]
+    struct Seen<'a> {
+        #[serde(borrow, rename = "type", default)]
+        kind: Cow<'a, str>,
+        source: Option<Source>,
+    }
+    #[derive(Deserialize)]
+    struct Source {
+        #[serde(rename = "type")]
+        kind: String,
+    }
+    if spec.images && spec.documents {
+        return Cow::Borrowed(block);
+    }
+    let Ok(seen) = serde_json::from_str::<Seen<'_>>(block) else { return Cow::Borrowed(block) };
+    let is_file = seen.source.is_some_and(|source| matches!(&*source.kind, "base64" | "url"));
+    let sentence = match &*seen.kind {
+        "image" if !spec.images => content::NO_IMAGE,
+        "document" if !spec.documents && is_file => content::NO_DOCUMENT,
+        _ => return Cow::Borrowed(block),
+    };
+    Cow::Owned(format!(r#"{{"type":"text","text":"{sentence}"}}"#))
 }
 
 fn messages(out: &mut Vec<u8>, request: &Request, runs: &[Run<'_>]) {
@@ -310,7 +336,7 @@ fn messages(out: &mut Vec<u8>, request: &Request, runs: &[Run<'_>]) {
         let marked = index >= marked_from;
         let system_behind = system_messages && !run.system.is_empty();
         if run.has_user_content() {
-            user(out, &mut first, run, marked && !system_behind);
+            user(out, &mut first, run, &request.spec, marked && !system_behind);
             if system_behind {
                 open(out, &mut first, "system");
                 text_blocks(out, &run.system, marked);
@@ -342,14 +368,14 @@ fn open(out: &mut Vec<u8>, first: &mut bool, role: &str) {
     out.extend_from_slice(br#"","content":["#);
 }
 
-fn user(out: &mut Vec<u8>, first: &mut bool, run: &Run<'_>, marked: bool) {
+fn user(out: &mut Vec<u8>, first: &mut bool, run: &Run<'_>, spec: &ModelSpec, marked: bool) {
     open(out, first, "user");
     let count = run.results.len() + run.user.len();
     for (index, result) in run.results.iter().enumerate() {
         if index > 0 {
             out.push(b',');
         }
-        tool_result(out, result, marked && index + 1 == count);
+        tool_result(out, result, spec, marked && index + 1 == count);
     }
     for (index, block) in run.user.iter().enumerate() {
         if index + run.results.len() > 0 {
@@ -364,10 +390,15 @@ fn user(out: &mut Vec<u8>, first: &mut bool, run: &Run<'_>, marked: bool) {
     out.extend_from_slice(b"]}");
 }
 
-fn tool_result(out: &mut Vec<u8>, ResultOf { call_id, result }: &ResultOf<'_>, marked: bool) {
+fn tool_result(
+    out: &mut Vec<u8>,
+    ResultOf { call_id, result }: &ResultOf<'_>,
+    spec: &ModelSpec,
+    marked: bool,
+) {
     out.extend_from_slice(br#"{"type":"tool_result","tool_use_id":"#);
     string(out, call_id);
-    let content = result_content(&result.content);
+    let content = result_content(&result.content, spec);
     if content != "[]" {
         out.extend_from_slice(br#","content":"#);
         out.extend_from_slice(content.as_bytes());
@@ -383,17 +414,17 @@ fn tool_result(out: &mut Vec<u8>, ResultOf { call_id, result }: &ResultOf<'_>, m
 
 /// A result's content without empty texts, which the API refuses. Almost always the bytes as
 /// they are.
-fn result_content(content: &RawValue) -> Cow<'_, str> {
+fn result_content<'a>(content: &'a RawValue, spec: &ModelSpec) -> Cow<'a, str> {
     let raw = content.get();
-    if !raw.contains(r#""""#) {
+    if spec.images && spec.documents && !raw.contains(r#""""#) {
         return Cow::Borrowed(raw);
     }
     let Ok(blocks) = serde_json::from_str::<Vec<&RawValue>>(raw) else {
         return Cow::Borrowed(raw);
     };
-    let kept: Vec<&str> =
-        blocks.iter().map(|block| block.get()).filter(|block| !is_empty_text(block)).collect();
-    if kept.len() == blocks.len() {
+    let kept = blocks.iter().map(|block| block.get()).filter(|block| !is_empty_text(block));
+    let kept: Vec<_> = kept.map(|block| told(block, spec)).collect();
+    if kept.len() == blocks.len() && kept.iter().all(|block| matches!(block, Cow::Borrowed(_))) {
         return Cow::Borrowed(raw);
     }
     Cow::Owned(format!("[{}]", kept.join(",")))

@@ -32,12 +32,6 @@ const CALL_IDS: CallIds = CallIds { longest: 64, punctuation: true, exact: false
 /// The longest name of a function, and the longest `prompt_cache_key`, by the API's refusals.
 const LONGEST_NAME: usize = 64;
 
-/// Says to a model that sees no images where one was.
-const NO_IMAGE: &str = "[There was an image here. This model can't see images.]";
-
-/// Says to a model that reads no documents where one was.
-const NO_DOCUMENT: &str = "[There was a document here. This model can't read documents.]";
-
 /// The API has no mark for a call that failed.
 const FAILED: &str = "The tool failed";
 
@@ -227,7 +221,7 @@ fn parts<'a>(content: &'a RawValue, spec: &ModelSpec) -> Vec<Part<'a>> {
 fn of_piece<'a>(piece: Piece<'a>, spec: &ModelSpec) -> Vec<Part<'a>> {
     match piece {
         Piece::Text(text) => vec![Part::Text(text)],
-        Piece::Image(_) if !spec.images => vec![Part::Text(Cow::Borrowed(NO_IMAGE))],
+        Piece::Image(_) if !spec.images => vec![Part::Text(Cow::Borrowed(content::NO_IMAGE))],
         Piece::Image(Source::Url(url)) => vec![Part::Image { url }],
         Piece::Image(Source::Base64 { media_type, data }) => {
             vec![Part::Image { url: Cow::Owned(data_url(&media_type, &data)) }]
@@ -236,7 +230,7 @@ fn of_piece<'a>(piece: Piece<'a>, spec: &ModelSpec) -> Vec<Part<'a>> {
             // A title is told apart, because a file's name has to end as its type wants.
             let mut parts: Vec<Part<'a>> = title.map(Part::Text).into_iter().collect();
             parts.push(match source {
-                _ if !spec.documents => Part::Text(Cow::Borrowed(NO_DOCUMENT)),
+                _ if !spec.documents => Part::Text(Cow::Borrowed(content::NO_DOCUMENT)),
                 Source::Url(url) => Part::FileAt { url },
                 Source::Base64 { media_type, data } => {
                     let kind = media_type.rsplit('/').next().unwrap_or_default();

@@ -248,16 +248,16 @@ pub(super) fn list(
     let mut select = Select::new(format!(
         "SELECT {ROW}, (SELECT body FROM session_documents WHERE session = number) FROM ("
     ));
-    let places = filter.places();
-    if places.is_empty() {
+    let stretches = filter.stretches();
+    if stretches.is_empty() {
         return Ok(Vec::new());
     }
-    for (index, place) in places.into_iter().enumerate() {
+    for (index, stretch) in stretches.iter().enumerate() {
         let joint = if index == 0 { "" } else { " UNION ALL " };
         select.sql.push_str(&format!("{joint}SELECT * FROM (SELECT {ROW} FROM sessions WHERE "));
-        one_place(&mut select, filter, place);
+        one_stretch(&mut select, filter, stretch);
         select.end(order, filter.limit);
-        select.sql.push_str(&format!(") AS place_{index}"));
+        select.sql.push_str(&format!(") AS stretch_{index}"));
     }
     // Cut before the documents are read.
     select.end(order, filter.limit);
@@ -265,16 +265,31 @@ pub(super) fn list(
     select.run(connection, |row| Ok((read_row(row)?, row.get(17)?)))
 }
 
-/// The conditions of a list, for the sessions of one place: a stretch of one index.
-fn one_place(select: &mut Select, filter: &SessionFilter, place: &str) {
-    select.first("workspace =", filter.workspace.clone());
+/// The conditions of a list, for one stretch of an index.
+fn one_stretch(select: &mut Select, filter: &SessionFilter, stretch: &Stretch) {
+    // The few at work are looked through: an index by agent would lead to all that the agent has.
+    let bare = match stretch {
+        Stretch::Place(..) => "",
+        Stretch::AtWork(_) => " || ''",
+    };
+    select.first(&format!("workspace{bare} ="), filter.workspace.clone());
     if let Some(agent) = &filter.agent {
-        select.and("agent =", agent.clone());
+        select.and(&format!("agent{bare} ="), agent.clone());
         if let Some(version) = filter.agent_version {
             select.and("agent_version =", version);
         }
     }
-    select.and(&format!("{PLACE} ="), place.to_owned());
+    match stretch {
+        Stretch::Place(place, statuses) => {
+            select.and(&format!("{PLACE} ="), (*place).to_owned());
+            select.and_one_of("status", statuses);
+        }
+        Stretch::AtWork(statuses) => {
+            // To the letter as in the index.
+            select.sql.push_str(" AND status IN ('running', 'rescheduling')");
+            select.and_one_of("status", statuses);
+        }
+    }
     // A cursor lies inside of the times, so it takes the place of the bound on its side: beside
     // another one it would not be looked up, but every row before it passed over.
     let (from, to) = match &filter.after {
@@ -298,23 +313,49 @@ fn one_place(select: &mut Select, filter: &SessionFilter, place: &str) {
 }
 
 impl SessionFilter {
-    /// The places of the sessions that are listed; see `PLACE`.
-    fn places(&self) -> Vec<&str> {
-        let asked = |status: &&str| {
+    /// The stretches of indexes that a list is merged from.
+    fn stretches(&self) -> Vec<Stretch> {
+        let asked = |status: &str| {
             self.statuses.is_empty() || self.statuses.iter().any(|one| one == status)
         };
-        let statuses = ["idle", "running", "rescheduling", "terminated"];
-        let mut places: Vec<&str> = statuses.into_iter().filter(asked).collect();
-        // An archived session is terminated.
-        if self.archived && asked(&"terminated") {
-            places.push("archived");
+        let mut stretches = Vec::new();
+        let at_work: Vec<String> = ["running", "rescheduling"]
+            .into_iter()
+            .filter(|status| asked(status))
+            .map(str::to_owned)
+            .collect();
+        if asked("idle") {
+            // All but the few that are at work are idle.
+            let all = at_work.len() == 2;
+            let mut statuses = at_work;
+            statuses.push("idle".to_owned());
+            stretches.push(Stretch::Place("live", if all { Vec::new() } else { statuses }));
+        } else if !at_work.is_empty() {
+            stretches.push(Stretch::AtWork(at_work));
         }
-        places
+        if asked("terminated") {
+            stretches.push(Stretch::Place("terminated", Vec::new()));
+            // An archived session is terminated.
+            if self.archived {
+                stretches.push(Stretch::Place("archived", Vec::new()));
+            }
+        }
+        stretches
     }
 }
 
-/// Where a session stands in lists, to the letter as in the indexes.
-const PLACE: &str = "CASE WHEN archived_at IS NULL THEN status ELSE 'archived' END";
+/// Sessions that lie together in an index, in the order of lists.
+enum Stretch {
+    /// Those of a place, with one of these statuses; all of them when there is none.
+    Place(&'static str, Vec<String>),
+    /// Those at work, with one of these statuses. They are never many: each one is worked on.
+    AtWork(Vec<String>),
+}
+
+/// Where a session stands in lists, to the letter as in the indexes. A turn does not move it, so
+/// that it costs no index.
+const PLACE: &str = "CASE WHEN archived_at IS NOT NULL THEN 'archived' \
+    WHEN status = 'terminated' THEN 'terminated' ELSE 'live' END";
 
 /// A query whose conditions depend on what is asked for.
 struct Select {

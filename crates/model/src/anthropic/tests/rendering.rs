@@ -7,8 +7,9 @@ use serde_json::{Value, value::RawValue};
 use super::{GOLDEN, answer};
 use crate::golden::{natives, raw, request, result, user};
 use crate::{
-    Effort, Event, Item, Request, ToolSpec,
+    Effort, Event, Item, ModelSpec, Request, ToolSpec,
     anthropic::{render, request::betas},
+    content::{NO_DOCUMENT, NO_IMAGE},
 };
 
 const MARKER: &str = r#","cache_control":{"type":"ephemeral"}"#;
@@ -262,6 +263,32 @@ fn a_users_blocks_pass_as_they_are() {
 
     let plain = text(&request("claude-opus-5", vec![Item::User(Arc::from(raw(r#""hello""#)))]));
     assert!(plain.contains(r#"{"type":"text","text":"hello","cache_control""#), "{plain}");
+}
+
+#[test]
+fn what_a_model_cannot_see_is_a_sentence() {
+    let image = r#"{"type":"image","source":{"type":"url","url":"https://example.com/a.png"}}"#;
+    let pdf = r#"{"type":"document","source":{"type":"base64","media_type":"application/pdf","data":"AA=="}}"#;
+    let text =
+        r#"{"type":"document","source":{"type":"text","media_type":"text/plain","data":"d"}}"#;
+    let both = format!("[{image},{pdf},{text}]");
+    let mut asked = request(
+        "claude-opus-5",
+        vec![
+            Item::User(Arc::from(raw(&both))),
+            answer(&[r#"{"type":"tool_use","id":"toolu_1","name":"a","input":{}}"#]),
+            Item::ToolResults(vec![result("toolu_1", &both)]),
+        ],
+    );
+    let body = |request: &Request| json(request)["messages"].to_string();
+    assert!(!body(&asked).contains("There was"));
+    let spec = ModelSpec::clone(&asked.spec);
+    asked.spec = Arc::new(ModelSpec { images: false, documents: false, ..spec });
+    let body = body(&asked);
+    assert_eq!(body.matches(NO_IMAGE).count(), 2);
+    assert_eq!(body.matches(NO_DOCUMENT).count(), 2);
+    assert_eq!(body.matches("text/plain").count(), 2);
+    assert!(!body.contains("example.com") && !body.contains("application/pdf"));
 }
 
 #[test]
