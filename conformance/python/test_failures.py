@@ -31,7 +31,7 @@ RETRIED = [
     (529, "model_overloaded_error"),
     (429, "model_rate_limited_error"),
     (500, "model_request_failed_error"),
-    (503, "model_request_failed_error"),
+    (503, "model_overloaded_error"),
     (408, "model_request_failed_error"),
     (409, "model_request_failed_error"),
 ]
