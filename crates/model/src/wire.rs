@@ -163,8 +163,12 @@ pub(crate) trait Decode: Send {
     /// Reads the data of one server-sent event and appends what it means to `events`.
     fn decode(&mut self, data: &str, events: &mut VecDeque<Event>);
 
-    /// Says that the stream is over. Gives an end or a failure if there was none yet.
-    fn end(&mut self) -> Option<Event>;
+    /// Says that the stream is over. Gives an end or a failure if there was none yet; unless said
+    /// otherwise the wire has an end of its own, so that a stream without it was cut.
+    fn end(&mut self) -> Option<Event> {
+        let cut = || "the stream was cut before the response ended".to_owned();
+        (!self.is_finished()).then(|| self.fail(FailureKind::Transient, cut()))
+    }
 
     /// Ends the answer as failed, with the usage known so far.
     fn fail(&mut self, kind: FailureKind, message: String) -> Event;

@@ -130,11 +130,6 @@ impl Decode for Decoder {
         }
     }
 
-    fn end(&mut self) -> Option<Event> {
-        let cut = || "the stream was cut before the response ended".to_owned();
-        (!self.finished).then(|| self.fail(FailureKind::Transient, cut()))
-    }
-
     fn fail(&mut self, kind: FailureKind, message: String) -> Event {
         self.finished = true;
         Event::Failed(Failure { kind, message, retry_after: None, usage: self.usage })

@@ -11,9 +11,9 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use super::{Credential, Remote, Settings, SetupError};
+use super::{Credential, Remote, Settings, SetupError, redact};
 use crate::{
-    Event, Failure, FailureKind, Provider, WireKind,
+    Event, Failure, FailureKind, Provider, Response, Stop, Usage, WireKind,
     golden::{Golden, lines, request, user},
 };
 
@@ -422,4 +422,19 @@ async fn a_wire_with_many_servers_is_spoken_as_its_address_or_its_name_says() {
         assert!(seen.starts_with("post /v1/chat/completions http/1.1\r\n"), "{seen}");
         assert!(seen.contains(header) && seen.contains(limit), "{seen}");
     }
+}
+
+#[test]
+fn a_refusal_that_quotes_the_key_is_told_without_it() {
+    let quoting = || Some(format!("not with {KEY}"));
+    let mut ended = Event::Ended(Response {
+        blocks: Vec::new(),
+        stop: Stop::Refusal { category: quoting(), explanation: quoting() },
+        usage: Usage::default(),
+        served: quoting(),
+    });
+    redact(&mut ended, Some(&Credential::ApiKey(KEY.to_owned())));
+    let told = format!("{ended:?}");
+    assert!(!told.contains(KEY), "{told}");
+    assert_eq!(told.matches("not with [secret]").count(), 3);
 }
