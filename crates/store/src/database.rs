@@ -70,7 +70,7 @@ struct Inner {
     readers: Mutex<Vec<Connection>>,
     file: PathBuf,
     faults: Faults,
-    lock: Mutex<Option<File>>,
+    lock: Mutex<Option<Lock>>,
 }
 
 impl Database {
@@ -368,14 +368,52 @@ fn private_file(path: &Path) -> std::io::Result<File> {
     File::options().create(true).truncate(false).write(true).mode(0o600).open(path)
 }
 
-/// Takes the folder for this process. The lock ends with the process, however it ends.
-fn lock(folder: &Path) -> Result<File, Error> {
+/// The folder is this process's for as long as it lives. The system ends it with the process,
+/// however that ends.
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Not left to the closing of the descriptor: a process that another thread is about to
+        // start has a copy of it until it is executed, and would hold the folder as long.
+        // A lock that can't be given up ends with its last descriptor all the same.
+        let _ = self.0.unlock();
+    }
+}
+
+/// Takes the folder for this process.
+fn lock(folder: &Path) -> Result<Lock, Error> {
     let path = folder.join("lock");
     let fail = |source| Error::Folder { path: folder.to_owned(), source };
     let file = private_file(&path).map_err(fail)?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(std::fs::TryLockError::WouldBlock) => Err(Error::Locked { path: folder.to_owned() }),
         Err(std::fs::TryLockError::Error(source)) => Err(fail(source)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_closed_database_gives_its_folder_free_though_a_copy_of_the_lock_is_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = || Options {
+            folder: folder.path().to_owned(),
+            durability: Durability::None,
+            faults: Faults::default(),
+        };
+        let database = Database::open(options()).unwrap();
+        // As a process has one that was forked a moment ago and is not executed yet.
+        let copy = {
+            let held = database.inner.lock.lock().unwrap();
+            held.as_ref().unwrap().0.try_clone().unwrap()
+        };
+        assert!(matches!(Database::open(options()), Err(Error::Locked { .. })));
+        database.close();
+        Database::open(options()).unwrap();
+        drop(copy);
     }
 }
