@@ -10,7 +10,7 @@ use std::{
 
 use posthouse_net::{Guard, Rules};
 use posthouse_sandbox::{
-    Cages, Isolation, Limits, Live, Networking, Place, Settings, settings::Start,
+    Cages, Isolation, Limits, Live, Networking, Place, Settings, door::Nobody, settings::Start,
 };
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
@@ -65,7 +65,8 @@ impl Own {
         Place {
             session: format!("sesn_bench{}", self.sessions).into(),
             number: self.sessions,
-            networking: Networking::Unrestricted,
+            networking: Networking::default(),
+            keeper: Arc::new(Nobody),
             mounts: Arc::new(|| Ok(Vec::new())),
         }
     }

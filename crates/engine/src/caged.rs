@@ -13,13 +13,13 @@ use std::{
 
 use posthouse_protocol::{
     Micros,
-    environment::{Config, Networking as Allowed},
+    environment::{self, Config},
     file,
     id::IdKind,
 };
 use posthouse_sandbox::{
-    Cages, Mount, Networking, Place, Source, journal::Found, settings::Start, tools::Outcome,
-    tree::Entry,
+    Allowed, Cages, Mount, Networking, Place, Rule, Source, door::Nobody, journal::Found,
+    settings::Start, tools::Outcome, tree::Entry,
 };
 use posthouse_store::{
     Blobs, Error, Log,
@@ -115,13 +115,23 @@ impl Caged {
         let config: Config = serde_json::from_str(opened.config.get())
             .map_err(|error| Error::Damaged(error.to_string()))?;
         let Config::Cloud { networking, .. } = config;
-        let networking = match networking {
-            Allowed::Unrestricted => Networking::Unrestricted,
-            Allowed::Limited { allowed_hosts, .. } => Networking::Limited { hosts: allowed_hosts },
+        let allowed = match networking {
+            environment::Networking::Unrestricted => None,
+            environment::Networking::Limited { allowed_hosts, .. } => {
+                let one = |host| Allowed { host, rule: Rule::AllowedHosts };
+                Some(allowed_hosts.into_iter().map(one).collect())
+            }
         };
+        let networking = Networking { allowed, passthrough: Vec::new() };
         let mounts = self.source(session);
         let session = Arc::clone(session);
-        let place = Place { session: Arc::clone(&session), number: row.number, networking, mounts };
+        let place = Place {
+            session: Arc::clone(&session),
+            number: row.number,
+            networking,
+            keeper: Arc::new(Nobody),
+            mounts,
+        };
         self.places().insert(session, place.clone());
         Ok(place)
     }

@@ -21,12 +21,14 @@ pub mod state;
 pub mod step;
 pub mod summary;
 pub mod tools;
+pub mod vault;
 pub mod view;
 
 pub use caged::{Caged, CagedParts};
 pub use clock::{Chance, Clock};
 pub use engine::{Engine, Parts};
 pub use tools::{Hands, ToolCall, ToolFuture, ToolOutcome};
+pub use vault::{VaultParts, Vaults};
 
 #[cfg(test)]
 mod simulation;

@@ -23,7 +23,9 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{host::Host, ranges};
+use rustls::pki_types::CertificateDer;
+
+use crate::{host::Host, ranges, tls::Roots};
 
 /// The longest that a caller waits for a name. Less than the ten seconds that a cage waits.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(8);
@@ -34,7 +36,7 @@ const LOOKUPS: usize = 64;
 /// How long one address may take before the next is tried beside it (RFC 8305, 5).
 const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 /// The longest that all addresses of a name may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What the operator has opened. Nothing by default.
 #[derive(Debug, Clone, Default)]
@@ -45,6 +47,8 @@ pub struct Rules {
     /// Names that are not resolved: whoever connects to one, at *any* port, reaches this address
     /// at this port, as if it were public. (The server itself stays out of reach.)
     pub resolve: BTreeMap<String, SocketAddr>,
+    /// Authorities that are trusted for TLS beside the system's.
+    pub trusted_roots: Vec<CertificateDer<'static>>,
 }
 
 /// The guard. A clone is the same guard.
@@ -57,7 +61,9 @@ pub struct Guard {
 
 #[derive(Debug)]
 struct Shared {
-    rules: Rules,
+    allow_private: Vec<IpNet>,
+    resolve: BTreeMap<String, SocketAddr>,
+    roots: Roots,
     own: Vec<SocketAddr>,
     lookups: Arc<Semaphore>,
     resolver: fn(&str) -> io::Result<Vec<IpAddr>>,
@@ -150,6 +156,14 @@ pub enum ConnectError {
         #[source]
         source: io::Error,
     },
+    /// The origin is not who it should be.
+    #[error("{host}: its certificate is not trusted: {reason}")]
+    Untrusted {
+        /// The host.
+        host: String,
+        /// What is wrong with it.
+        reason: rustls::CertificateError,
+    },
     /// None has answered in time.
     #[error("{host} port {port}: no answer in time")]
     TimedOut {
@@ -174,12 +188,14 @@ impl Guard {
         own: Vec<SocketAddr>,
         resolver: fn(&str) -> io::Result<Vec<IpAddr>>,
     ) -> Self {
-        let Rules { allow_private, resolve } = rules;
+        let Rules { allow_private, resolve, trusted_roots } = rules;
         // Asked-for names come in lower case and without a dot at the end.
         let plain = |name: &str| name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
         let resolve = resolve.into_iter().map(|(name, at)| (plain(&name), at)).collect();
         let shared = Shared {
-            rules: Rules { allow_private, resolve },
+            allow_private,
+            resolve,
+            roots: Roots::new(trusted_roots),
             own,
             lookups: Arc::new(Semaphore::new(LOOKUPS)),
             resolver,
@@ -194,6 +210,22 @@ impl Guard {
     #[must_use]
     pub fn share(&self, lookups: usize) -> Self {
         Self { shared: Arc::clone(&self.shared), share: Arc::new(Semaphore::new(lookups)) }
+    }
+
+    pub(crate) fn roots(&self) -> &Roots {
+        &self.shared.roots
+    }
+
+    /// Whether the operator has opened every address behind a host: by `resolve`, or by
+    /// `allow_private`. Only there may a secret travel without TLS.
+    #[must_use]
+    pub fn is_opened(&self, pinned: &Pinned) -> bool {
+        match &pinned.target {
+            Target::Fixed(_) => true,
+            Target::Addresses(addresses) => addresses.iter().all(|address| {
+                self.shared.allow_private.iter().any(|network| network.contains(address))
+            }),
+        }
     }
 
     /// How many names were handed to the system's resolver.
@@ -218,7 +250,7 @@ impl Guard {
             Host::Address(address) => return self.literal(address),
             Host::Name(name) => name,
         };
-        if let Some(address) = self.shared.rules.resolve.get(&name) {
+        if let Some(address) = self.shared.resolve.get(&name) {
             return Ok(Pinned { host: name, target: Target::Fixed(*address) });
         }
         match timeout(RESOLVE_TIMEOUT, self.look_up(name.clone())).await {
@@ -315,7 +347,7 @@ impl Guard {
     }
 
     fn refusal(&self, address: IpAddr) -> Option<&'static str> {
-        let networks = &self.shared.rules.allow_private;
+        let networks = &self.shared.allow_private;
         if let Some(kind) = ranges::kind(address)
             && !ranges::opened(address, kind, networks)
         {

@@ -6,6 +6,7 @@
 mod guard;
 mod host;
 mod ranges;
+mod tls;
 
 pub use guard::{ConnectError, Guard, Pinned, Refused, Rules};
 pub use host::{Host, MalformedHost};

@@ -36,6 +36,7 @@ pub use self::{
 use crate::{
     cgroups::Cgroups,
     disk::{Alarm, Watch},
+    door::Keeper,
     etc, host, journal,
     launcher::{Identity, Launcher},
     settings::{Isolation, Networking, Settings},
@@ -68,6 +69,8 @@ pub struct Place {
     pub number: i64,
     /// Where it may connect to.
     pub networking: Networking,
+    /// Has its secrets and writes down what its door does.
+    pub keeper: Arc<dyn Keeper>,
     /// The files that the user provides.
     pub mounts: Source,
 }

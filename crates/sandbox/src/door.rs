@@ -9,7 +9,6 @@
 //! to a resolver. The door believes nothing that comes from inside and keeps no secrets.
 
 use std::{
-    collections::VecDeque,
     io,
     net::{TcpListener, UdpSocket},
     sync::{
@@ -21,12 +20,13 @@ use std::{
 use posthouse_net::Guard;
 use tokio::{sync::Semaphore, task::JoinSet};
 
-use crate::settings::Networking;
+use crate::settings::{Networking, Rule};
 
 mod connection;
 mod datagram;
 mod dns;
 mod hosts;
+mod keeper;
 mod names;
 mod pump;
 mod resolver;
@@ -35,13 +35,12 @@ mod web;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use keeper::{Decision, Keeper, Nobody, Secret, Started, Unavailable, Use, Work};
+
 /// Connections that one cage may have open at a time. More wait to be accepted.
 const CONNECTIONS: usize = 1024;
 /// Names that one cage may have looked up at a time.
 const LOOKUPS: usize = 8;
-/// Decisions that are kept.
-const RECORD: usize = 256;
-
 /// An open door. It closes, with every connection through it, when it is dropped.
 #[derive(Debug)]
 pub struct Door {
@@ -59,34 +58,6 @@ pub struct Counts {
     pub denied: u64,
 }
 
-/// One decision of the door.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Decision {
-    /// The name, or the address where none is known.
-    pub host: String,
-    /// The port, or none where a name was asked for.
-    pub port: Option<u16>,
-    /// Whether it was let through.
-    pub allowed: bool,
-    /// What has decided.
-    pub rule: Rule,
-}
-
-/// What a decision rests on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rule {
-    /// The environment allows everything that the guard does.
-    Unrestricted,
-    /// The host is in the environment's list.
-    Listed,
-    /// The host is not in the environment's list.
-    NotListed,
-    /// The guard refuses the address.
-    Guard,
-    /// The address stands for no name that this cage has asked for.
-    Unknown,
-}
-
 /// What all connections of a door share.
 #[derive(Debug)]
 struct State {
@@ -96,7 +67,7 @@ struct State {
     places: Arc<Semaphore>,
     allowed: AtomicU64,
     denied: AtomicU64,
-    record: Mutex<VecDeque<Decision>>,
+    keeper: Arc<dyn Keeper>,
 }
 
 impl Door {
@@ -108,8 +79,9 @@ impl Door {
     pub fn open(
         listeners: Vec<TcpListener>,
         dns: UdpSocket,
-        policy: Networking,
-        guard: Guard,
+        policy: &Networking,
+        guard: &Guard,
+        keeper: Arc<dyn Keeper>,
     ) -> io::Result<Self> {
         let state = Arc::new(State {
             hosts: hosts::Hosts::new(policy),
@@ -118,7 +90,7 @@ impl Door {
             places: Arc::new(Semaphore::new(CONNECTIONS)),
             allowed: AtomicU64::new(0),
             denied: AtomicU64::new(0),
-            record: Mutex::default(),
+            keeper,
         });
         let mut tasks = JoinSet::new();
         for listener in listeners {
@@ -139,23 +111,13 @@ impl Door {
             denied: self.state.denied.load(Ordering::Relaxed),
         }
     }
-
-    /// The last decisions, the oldest first.
-    #[must_use]
-    pub fn record(&self) -> Vec<Decision> {
-        locked(&self.state.record).iter().cloned().collect()
-    }
 }
 
 impl State {
     fn decided(&self, host: &str, port: Option<u16>, allowed: bool, rule: Rule) {
         let counter = if allowed { &self.allowed } else { &self.denied };
         counter.fetch_add(1, Ordering::Relaxed);
-        let mut record = locked(&self.record);
-        if record.len() == RECORD {
-            record.pop_front();
-        }
-        record.push_back(Decision { host: host.to_owned(), port, allowed, rule });
+        self.keeper.decided(Decision { host: host.to_owned(), port, allowed, rule });
     }
 }
 

@@ -20,4 +20,4 @@ pub mod tools;
 pub mod tree;
 
 pub use cages::{Cages, Live, Mount, Place, Refused, Source};
-pub use settings::{Isolation, Limits, Networking, Settings};
+pub use settings::{Allowed, Isolation, Limits, Networking, Rule, Settings};

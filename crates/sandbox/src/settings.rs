@@ -100,15 +100,52 @@ impl Default for Limits {
     }
 }
 
-/// Where a cage may connect to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Where a cage may connect to, and whose TLS is left alone.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Networking {
+    /// The hosts that may be reached. None stands for all that the guard lets through.
+    pub allowed: Option<Vec<Allowed>>,
+    /// Hosts whose TLS is not ended by the door, and into whose requests nothing is put: names, or
+    /// `*.` and a name. With a list, they stand in it as well, by [`Rule::Passthrough`].
+    pub passthrough: Vec<String>,
+}
+
+/// One host that may be reached, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Allowed {
+    /// A name, an IPv4 address, or `*.` and a name, which stands for all names below it at any
+    /// depth and never for itself.
+    pub host: String,
+    /// Why it may be reached.
+    pub rule: Rule,
+}
+
+/// What a decision of the door rests on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Networking {
-    /// Anywhere, but for what the guard refuses.
+pub enum Rule {
+    /// The environment allows everything that the guard does.
     Unrestricted,
-    /// Nowhere but to these hosts.
-    Limited {
-        /// Names, as the environment lists them.
-        hosts: Vec<String>,
-    },
+    /// The host is in the environment's `allowed_hosts`.
+    AllowedHosts,
+    /// The host is of a package manager, and the environment allows those.
+    PackageManagers,
+    /// The host is of one of the agent's MCP servers, and the environment allows those.
+    McpServers,
+    /// The host is in the environment's `passthrough_hosts`.
+    Passthrough,
+    /// The host is not in the list.
+    NotListed,
+    /// The host is in the list, the port is not one of the web's.
+    Port,
+    /// The guard refuses the address.
+    Guard,
+    /// The address stands for no name that this cage has asked for.
+    Unknown,
+    /// The connection was for one host, and what is said in it names another.
+    Mismatch,
+    /// What is said in it is not HTTP, or nothing that the door carries.
+    Protocol,
+    /// The origin's certificate is not to be trusted.
+    Certificate,
 }

@@ -25,6 +25,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/0002_files.sql"),
     include_str!("../../../migrations/0003_keys.sql"),
     include_str!("../../../migrations/0004_lists.sql"),
+    include_str!("../../../migrations/0005_vaults.sql"),
 ];
 
 /// How many writes share one transaction at most.

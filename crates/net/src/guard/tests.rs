@@ -137,6 +137,7 @@ async fn the_server_itself_is_out_of_reach_whatever_is_opened() {
         let rules = Rules {
             allow_private: networks(&["127.0.0.0/8"]),
             resolve: [("self.example".to_owned(), at)].into(),
+            ..Rules::default()
         };
         let guard = Guard::new(rules, vec![own]);
         let mut hosts = vec!["127.0.0.1", "self.example"];

@@ -15,8 +15,8 @@ use std::{
 
 use posthouse_net::{Guard, Rules};
 use posthouse_sandbox::{
-    Cages, Isolation, Mount, Networking, Place, Settings, Source, journal::Found, launcher,
-    settings::Start,
+    Cages, Isolation, Mount, Networking, Place, Settings, Source, door::Nobody, journal::Found,
+    launcher, settings::Start,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -169,11 +169,13 @@ fn follow(cages: &Arc<Cages>, running: &Arc<Mutex<HashMap<String, AbortHandle>>>
     };
     match order {
         Order::Call { session, number, networking, mounts, call, name, input } => {
-            let networking = match networking {
-                Network::Unrestricted => Networking::Unrestricted,
-                Network::None => Networking::Limited { hosts: Vec::new() },
+            let allowed = match networking {
+                Network::Unrestricted => None,
+                Network::None => Some(Vec::new()),
             };
-            let place = Place { session, number, networking, mounts: source_of(mounts) };
+            let networking = Networking { allowed, passthrough: Vec::new() };
+            let (keeper, mounts) = (Arc::new(Nobody), source_of(mounts));
+            let place = Place { session, number, networking, keeper, mounts };
             let (id, of_task) = (call.clone(), Arc::clone(running));
             let task = tokio::spawn(async move {
                 let answer = match cages.call(&place, &call, &name, input, ()).await {

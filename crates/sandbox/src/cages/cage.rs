@@ -36,7 +36,7 @@ use crate::{
     door::Door,
     frame::{self, FromHelper, Setup, ToHelper},
     launcher::{self, Identity, Launcher},
-    settings::{Isolation, Limits, Networking, Settings},
+    settings::{Isolation, Limits, Settings},
     tools::Outcome,
 };
 
@@ -204,7 +204,7 @@ impl Cage {
         // No tool runs before it is limited. A helper that has failed is told of first: its end
         // is why it could not be limited.
         let group = limited.map_err(|error| fail("setting its limits", &error))?;
-        let door = open_door(isolation, &parts.place.networking, parts.guard, descriptors)
+        let door = open_door(isolation, parts.place, parts.guard, descriptors)
             .map_err(|error| fail("opening its door", &error))?;
         let isolated = Isolated {
             technology: isolation,
@@ -442,7 +442,7 @@ async fn first_frame(socket: &UnixStream) -> io::Result<(FromHelper, Vec<OwnedFd
 
 fn open_door(
     isolation: Isolation,
-    policy: &Networking,
+    place: &Place,
     guard: &Guard,
     mut descriptors: Vec<OwnedFd>,
 ) -> io::Result<Option<Door>> {
@@ -451,7 +451,8 @@ fn open_door(
     }
     let names = descriptors.pop().ok_or(io::ErrorKind::UnexpectedEof)?;
     let listeners = descriptors.into_iter().map(Into::into).collect();
-    Door::open(listeners, names.into(), policy.clone(), guard.clone()).map(Some)
+    Door::open(listeners, names.into(), &place.networking, guard, Arc::clone(&place.keeper))
+        .map(Some)
 }
 
 async fn write(mut out: OwnedWriteHalf, mut orders: mpsc::UnboundedReceiver<Vec<u8>>) {

@@ -96,7 +96,7 @@ impl State {
             return self.way_by_name(address).await;
         }
         let refusal = |rule, reason: String| Refusal { host: address.to_string(), rule, reason };
-        let rule = self.hosts.allows_addresses().map_err(|rule| {
+        let rule = self.hosts.allows(&address.to_string()).map_err(|rule| {
             refusal(rule, "the environment's networking lets no plain addresses through".to_owned())
         })?;
         match self.guard.literal(IpAddr::V4(address)) {

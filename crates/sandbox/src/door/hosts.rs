@@ -1,14 +1,12 @@
 //! Which names an environment lets its cages reach. Pure; knows no address.
 
-use crate::settings::Networking;
-
-use super::Rule;
+use crate::settings::{Networking, Rule};
 
 /// An environment's policy, ready to be asked.
 #[derive(Debug)]
 pub(super) enum Hosts {
     All,
-    Listed(Vec<Pattern>),
+    Listed(Vec<(Pattern, Rule)>),
 }
 
 #[derive(Debug)]
@@ -19,38 +17,30 @@ pub(super) enum Pattern {
 }
 
 impl Hosts {
-    pub(super) fn new(policy: Networking) -> Self {
-        match policy {
-            Networking::Unrestricted => Self::All,
-            Networking::Limited { hosts } => {
-                Self::Listed(hosts.iter().map(|host| Pattern::read(host)).collect())
-            }
+    pub(super) fn new(policy: &Networking) -> Self {
+        match &policy.allowed {
+            None => Self::All,
+            Some(allowed) => Self::Listed(
+                allowed.iter().map(|one| (Pattern::read(&one.host), one.rule)).collect(),
+            ),
         }
     }
 
-    /// The rule by which a name may be resolved and reached, if it may. In any case of letters.
+    /// The rule by which a host may be reached, if it may. In any case of letters.
     pub(super) fn allows(&self, name: &str) -> Result<Rule, Rule> {
         match self {
             Self::All => Ok(Rule::Unrestricted),
-            Self::Listed(patterns) => {
+            Self::Listed(allowed) => {
                 let name = name.to_ascii_lowercase();
-                let listed = patterns.iter().any(|pattern| pattern.holds(&name));
-                if listed { Ok(Rule::Listed) } else { Err(Rule::NotListed) }
+                let listed = allowed.iter().find(|(pattern, _)| pattern.holds(&name));
+                listed.map(|(_, rule)| *rule).ok_or(Rule::NotListed)
             }
-        }
-    }
-
-    /// The rule by which addresses without a name may be reached, if they may.
-    pub(super) fn allows_addresses(&self) -> Result<Rule, Rule> {
-        match self {
-            Self::All => Ok(Rule::Unrestricted),
-            Self::Listed(_) => Err(Rule::NotListed),
         }
     }
 }
 
 impl Pattern {
-    fn read(text: &str) -> Self {
+    pub(super) fn read(text: &str) -> Self {
         let text = text.to_ascii_lowercase();
         match text.strip_prefix('*') {
             Some(below) if below.starts_with('.') => Self::Below(below.to_owned()),
@@ -58,7 +48,8 @@ impl Pattern {
         }
     }
 
-    fn holds(&self, name: &str) -> bool {
+    /// Whether a name in lower case is meant.
+    pub(super) fn holds(&self, name: &str) -> bool {
         match self {
             Self::Name(own) => own == name,
             Self::Below(end) => name.len() > end.len() && name.ends_with(end.as_str()),
@@ -69,11 +60,16 @@ impl Pattern {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::Allowed;
 
     #[test]
     fn a_list_holds_its_names_and_what_is_below_a_star() {
         let hosts = ["api.example.com", "*.Docs.example", "*", "*bad.example"].map(str::to_owned);
-        let hosts = Hosts::new(Networking::Limited { hosts: hosts.to_vec() });
+        let allowed = |hosts: &[String]| {
+            let one = |host: &String| Allowed { host: host.clone(), rule: Rule::AllowedHosts };
+            Networking { allowed: Some(hosts.iter().map(one).collect()), passthrough: vec![] }
+        };
+        let hosts = Hosts::new(&allowed(&hosts));
         for (name, allowed) in [
             ("api.example.com", true),
             ("API.Example.COM", true),
@@ -89,9 +85,8 @@ mod tests {
         ] {
             assert_eq!(hosts.allows(name).is_ok(), allowed, "{name}");
         }
-        assert!(hosts.allows_addresses().is_err());
-        let none = Hosts::new(Networking::Limited { hosts: vec![] });
+        let none = Hosts::new(&allowed(&[]));
         assert!(none.allows("example.com").is_err());
-        assert!(Hosts::new(Networking::Unrestricted).allows("example.com").is_ok());
+        assert!(Hosts::new(&Networking::default()).allows("example.com").is_ok());
     }
 }
