@@ -33,7 +33,7 @@ use super::{
 };
 use crate::{
     cgroups::{Cgroups, Group, ResourceLevel},
-    door::Door,
+    door::{Authority, Door},
     frame::{self, FromHelper, Setup, ToHelper},
     launcher::{self, Identity, Launcher},
     settings::{Isolation, Limits, Settings},
@@ -451,8 +451,9 @@ fn open_door(
     }
     let names = descriptors.pop().ok_or(io::ErrorKind::UnexpectedEof)?;
     let listeners = descriptors.into_iter().map(Into::into).collect();
-    Door::open(listeners, names.into(), &place.networking, guard, Arc::clone(&place.keeper))
-        .map(Some)
+    let authority = Arc::new(Authority::new().map_err(io::Error::other)?);
+    let keeper = Arc::clone(&place.keeper);
+    Door::open(listeners, names.into(), &place.networking, guard, keeper, authority).map(Some)
 }
 
 async fn write(mut out: OwnedWriteHalf, mut orders: mpsc::UnboundedReceiver<Vec<u8>>) {
