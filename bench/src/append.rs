@@ -207,7 +207,7 @@ async fn open_sessions(log: &Log, count: usize) -> Outcome<Vec<Session>> {
             "title": null,
             "metadata": {},
         }))?;
-        let (drafts, _) = sessions::open(&opened, Vec::new(), at, &mut || [0; 16])
+        let (drafts, _) = sessions::open(&opened, &[], Vec::new(), at, &mut || [0; 16])
             .map_err(|refused| format!("a session can't be opened: {refused:?}"))?;
         let new = NewSession {
             id: id.clone(),

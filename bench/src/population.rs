@@ -455,6 +455,8 @@ impl Writer<'_> {
             agent: session_agent,
             environment: environment.to_owned(),
             config: serde_json::value::to_raw_value(&self.firsts.environment["config"])?,
+            passthrough_hosts: Vec::new(),
+            vault_ids: Vec::new(),
             title: index.is_multiple_of(2).then(|| format!("Letters of day {index}")),
             metadata: [("day".to_owned(), index.to_string())].into(),
         };
@@ -467,7 +469,7 @@ impl Writer<'_> {
         };
         let said = ClientEvent::parse_initial(said)
             .map_err(|refused| Failure::from(format!("a message is refused: {refused:?}")))?;
-        let (mut drafts, _) = sessions::open(&opened, said, at, &mut random)
+        let (mut drafts, _) = sessions::open(&opened, &[], said, at, &mut random)
             .map_err(|refused| Failure::from(format!("a session is refused: {refused:?}")))?;
         let thread = &opened.thread;
         let behind = match fate {

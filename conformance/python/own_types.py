@@ -34,6 +34,29 @@ class SandboxLimits(_models.BaseModel):
     call_seconds: float
 
 
+Rule = Literal[
+    "unrestricted",
+    "allowed_hosts",
+    "package_managers",
+    "mcp_servers",
+    "passthrough",
+    "not_listed",
+    "port",
+    "guard",
+    "unknown",
+    "mismatch",
+    "protocol",
+    "certificate",
+]
+
+
+class AllowedHost(_models.BaseModel):
+    """A host that a sandbox may reach, and why."""
+
+    host: str
+    rule: Rule
+
+
 class Sandbox(_models.BaseModel):
     """A sandbox that lives."""
 
@@ -46,6 +69,8 @@ class Sandbox(_models.BaseModel):
     isolation: SandboxIsolation
     limits: SandboxLimits
     memory_bytes: int | None
+    allowlist: list[AllowedHost] | None
+    passthrough: list[str]
 
 
 class Sandboxes(_models.BaseModel):
@@ -60,6 +85,69 @@ class KilledSandbox(_models.BaseModel):
     type: Literal["sandbox_killed"]
     session_id: str
     was_live: bool
+
+
+class SandboxStartRecord(_models.BaseModel):
+    """A sandbox was made."""
+
+    type: Literal["sandbox_record"]
+    id: str
+    session_id: str
+    created_at: datetime.datetime
+    kind: Literal["sandbox"]
+    version: str
+    kernel: str
+    isolation: SandboxIsolation
+    limits: SandboxLimits
+    allowlist: list[AllowedHost] | None
+    passthrough: list[str]
+
+
+class SandboxDecisionRecord(_models.BaseModel):
+    """A door has let something through, or refused it; of those that were too many, how many."""
+
+    type: Literal["sandbox_record"]
+    id: str
+    session_id: str
+    created_at: datetime.datetime
+    kind: Literal["allow", "deny"]
+    host: str | None
+    port: int | None
+    rule: Rule | None
+    event_ids: list[str]
+    count: int
+    last_at: datetime.datetime
+
+
+class InjectionLocation(_models.BaseModel):
+    """Where in a request a secret went."""
+
+    header: bool
+    body: bool
+
+
+class SandboxInjectionRecord(_models.BaseModel):
+    """A door has put a secret into a request."""
+
+    type: Literal["sandbox_record"]
+    id: str
+    session_id: str
+    created_at: datetime.datetime
+    kind: Literal["injection"]
+    vault_id: str
+    credential_id: str
+    host: str
+    port: int
+    method: str
+    location: InjectionLocation
+    event_ids: list[str]
+
+
+class SandboxRecords(_models.BaseModel):
+    """A page of records."""
+
+    data: list[SandboxStartRecord | SandboxDecisionRecord | SandboxInjectionRecord]
+    next_page: str | None
 
 
 class ApiKey(_models.BaseModel):
@@ -109,6 +197,7 @@ class Workspaces(_models.BaseModel):
 OWN_ROUTES: list[tuple[str, str, Any]] = [
     ("GET", "/posthouse/v1/sandboxes", Sandboxes),
     ("POST", r"/posthouse/v1/sandboxes/[^/]+/kill", KilledSandbox),
+    ("GET", r"/posthouse/v1/sandboxes/[^/]+/records", SandboxRecords),
     ("GET", "/posthouse/v1/keys", ApiKeys),
     ("POST", "/posthouse/v1/keys", NewApiKey),
     ("POST", r"/posthouse/v1/keys/[^/]+/revoke", ApiKey),

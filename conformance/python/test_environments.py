@@ -27,6 +27,16 @@ LIMITED = {
         "allow_package_managers": False,
     },
 }
+# Hosts are shown as they were sent: in their letters and their order.
+OPENED = {
+    **CLOUD,
+    "networking": {
+        "type": "limited",
+        "allowed_hosts": ["API.Example.com", "*.example.org", "10.1.2.3", "api.example.com"],
+        "allow_mcp_servers": True,
+        "allow_package_managers": True,
+    },
+}
 
 
 def test_a_bare_environment_is_shown_in_full(client: anthropic.Anthropic) -> None:
@@ -57,6 +67,7 @@ def test_a_bare_environment_is_shown_in_full(client: anthropic.Anthropic) -> Non
         ({"type": "cloud", "packages": {"pip": [], "npm": None}}, CLOUD),
         (CLOUD, CLOUD),
         (LIMITED, LIMITED),
+        (OPENED, OPENED),
     ],
 )
 def test_configurations_are_written_out(
@@ -88,6 +99,92 @@ def test_changes(client: anthropic.Anthropic) -> None:
     kept = client.beta.environments.update(made.id, config={"type": "cloud"})
     assert wire(kept)["config"] == LIMITED
     assert client.beta.environments.retrieve(made.id) == kept
+
+
+def test_a_change_of_a_limited_network_keeps_what_is_not_sent(client: anthropic.Anthropic) -> None:
+    def change(**networking: Any) -> Any:
+        config: Any = {"type": "cloud", "networking": {"type": "limited", **networking}}
+        changed = client.beta.environments.update(made.id, config=config)
+        assert client.beta.environments.retrieve(made.id) == changed
+        return wire(changed)["config"]["networking"]
+
+    config: Any = OPENED
+    made = client.beta.environments.create(name="limited", config=config)
+    expected = dict(OPENED["networking"])
+    assert change() == expected
+    assert change(allowed_hosts=None, allow_mcp_servers=None, allow_package_managers=None) == expected
+    for name, value in [
+        ("allow_mcp_servers", False),
+        ("allowed_hosts", ["a.example"]),
+        ("allow_package_managers", False),
+        ("allowed_hosts", []),
+    ]:
+        expected[name] = value
+        assert change(**{name: value}) == expected
+    # The other type, and back: nothing of before is left.
+    change(allowed_hosts=["a.example"], allow_package_managers=True)
+    client.beta.environments.update(
+        made.id, config={"type": "cloud", "networking": {"type": "unrestricted"}}
+    )
+    assert change() == LIMITED["networking"]
+
+
+def test_passthrough_hosts_are_an_extension(client: anthropic.Anthropic) -> None:
+    def update(extension: Any) -> Any:
+        changed = client.beta.environments.update(made.id, extra_body={"posthouse": extension})
+        return wire(changed).get("posthouse")
+
+    hosts = {"passthrough_hosts": ["Pinned.example.com", "*.pinned.example"]}
+    made = client.beta.environments.create(name="pinned", extra_body={"posthouse": hosts})
+    assert wire(made)["posthouse"] == hosts
+    kept = client.beta.environments.update(made.id, description="d")
+    assert wire(kept)["posthouse"] == hosts
+    assert update({}) == hosts
+    assert update({"passthrough_hosts": ["a.example"]}) == {"passthrough_hosts": ["a.example"]}
+    for nothing in (None, {"passthrough_hosts": None}, {"passthrough_hosts": []}):
+        assert update(hosts) == hosts
+        assert update(nothing) is None
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (
+            "example.com:443",
+            '`allowed_hosts` entry "example.com:443" contains a port. Entries must be bare hostnames '
+            "without ports.",
+        ),
+        (
+            "https://example.com",
+            '`allowed_hosts` entry "https://example.com" contains a URL scheme. Entries must be bare '
+            'hostnames like "google.com".',
+        ),
+        ("example.com/x", '"example.com/x" contains a path'),
+        ("*", '"*" has a *'),
+        ("*.*.example.com", '"*.*.example.com" has a *'),
+        ("example.*", '"example.*" has a *'),
+        ("::1", '"::1" is an IPv6 address'),
+        ("127.1", '"127.1" is no IPv4 address in its usual form'),
+        ("user@example.com", '"user@example.com" contains a user'),
+        ("bücher.example", "beyond ASCII"),
+        ("a" * 254, "is longer than 253 characters"),
+        ("", "is empty"),
+    ],
+)
+def test_what_is_no_host_is_refused(
+    client: anthropic.Anthropic, entry: str, message: str
+) -> None:
+    networking: Any = {"type": "limited", "allowed_hosts": ["a.example", entry]}
+    with pytest.raises(anthropic.BadRequestError) as caught:
+        client.beta.environments.create(
+            name="x", config={"type": "cloud", "networking": networking}
+        )
+    told = str(caught.value.api_message)
+    if message.startswith("`"):
+        assert told == message
+    else:
+        assert told.startswith("config.networking.allowed_hosts[1]: ")
+        assert message in told and "; send a name" in told
 
 
 def test_archive(world: World, client: anthropic.Anthropic) -> None:
@@ -141,7 +238,7 @@ def test_names_may_repeat_and_the_newest_is_first(client: anthropic.Anthropic) -
             {
                 "config": {
                     "type": "cloud",
-                    "networking": {"type": "limited", "allowed_hosts": ["a.b"]},
+                    "networking": {"type": "limited", "allowed_hosts": ["a.b"] * 1001},
                 }
             },
             "config.networking.allowed_hosts",
@@ -150,7 +247,7 @@ def test_names_may_repeat_and_the_newest_is_first(client: anthropic.Anthropic) -
             {
                 "config": {
                     "type": "cloud",
-                    "networking": {"type": "limited", "allow_mcp_servers": True},
+                    "networking": {"type": "limited", "allow_mcp_servers": "yes"},
                 }
             },
             "config.networking.allow_mcp_servers",

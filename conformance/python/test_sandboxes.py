@@ -84,11 +84,61 @@ def test_a_sandbox_is_shown_in_full(world: World, client: anthropic.Anthropic) -
         "file_size": 10 << 30,
         "call_seconds": 1800,
     }
+    assert (shown["allowlist"], shown["passthrough"]) == (None, [])
     turn_before = shown["started_at"]
     world.model.script(bash("true"), text("done"))
     turn(client, session_id, "again")
     again = sandboxes(world)[session_id]
     assert (again["pid"], again["started_at"], again["calls"]) == (shown["pid"], turn_before, 3)
+
+
+def records(world: World, session_id: str, query: str = "") -> list[dict[str, Any]]:
+    """What a session's sandboxes have done, the newest first."""
+    response = world.raw().get(f"/posthouse/v1/sandboxes/{session_id}/records{query}")
+    assert response.status_code == 200, response.text
+    assert response.json()["next_page"] is None
+    found: list[dict[str, Any]] = response.json()["data"]
+    assert all(one["session_id"] == session_id for one in found)
+    return found
+
+
+def test_the_list_that_is_shown_is_the_one_that_was_asked_for(
+    world: World, client: anthropic.Anthropic
+) -> None:
+    hosts = ["API.example.com", "*.example.org", "10.1.2.3"]
+    networking: Any = {"type": "limited", "allowed_hosts": hosts, "allow_mcp_servers": True}
+    environment = client.beta.environments.create(
+        name="limited",
+        config={"type": "cloud", "networking": networking},
+        extra_body={"posthouse": {"passthrough_hosts": ["pinned.example.com"]}},
+    )
+    session_id = world.session(environment=environment.id, tools=[TOOLSET])
+    world.model.script(bash("true"), text("done"))
+    turn(client, session_id, "go")
+    listed = [{"host": host, "rule": "allowed_hosts"} for host in hosts]
+    listed.append({"host": "pinned.example.com", "rule": "passthrough"})
+    shown = sandboxes(world)[session_id]
+    assert (shown["allowlist"], shown["passthrough"]) == (listed, ["pinned.example.com"])
+    # What a sandbox was made with is written down, and holds the same.
+    (made,) = records(world, session_id, "?types[]=sandbox")
+    same = ("allowlist", "passthrough", "isolation", "limits")
+    assert {name: made[name] for name in same} == {name: shown[name] for name in same}
+    # A change of the environment is for sessions to come.
+    client.beta.environments.update(
+        environment.id,
+        config={"type": "cloud", "networking": {"type": "limited", "allow_package_managers": True}},
+    )
+    kill(world, session_id)
+    world.model.script(bash("true"), text("done"))
+    turn(client, session_id, "again")
+    assert sandboxes(world)[session_id]["allowlist"] == listed
+    assert len(records(world, session_id, "?types[]=sandbox")) == 2
+    later = world.session(environment=environment.id, tools=[TOOLSET])
+    world.model.script(bash("true"), text("done"))
+    turn(client, later, "go")
+    managers = [one for one in sandboxes(world)[later]["allowlist"] if one not in listed]
+    assert {"host": "pypi.org", "rule": "package_managers"} in managers
+    assert {one["rule"] for one in managers} == {"package_managers"}
 
 
 def test_who_wants_no_tool_has_no_sandbox(world: World, client: anthropic.Anthropic) -> None:
@@ -253,6 +303,11 @@ def test_a_started_server_has_none(mortal: World) -> None:
         ("POST", "/posthouse/v1/sandboxes/{session}/kill?a=1", 400, "a"),
         ("GET", "/posthouse/v1/sandboxes?limit=1", 400, "limit"),
         ("DELETE", "/posthouse/v1/sandboxes", 405, ""),
+        ("GET", "/posthouse/v1/sandboxes/sesn_{}/records", 404, "Session not found."),
+        ("GET", "/posthouse/v1/sandboxes/x/records", 400, "Invalid session ID."),
+        ("GET", "/posthouse/v1/sandboxes/{session}/records?types[]=all", 400, "types"),
+        ("GET", "/posthouse/v1/sandboxes/{session}/records?limit=0", 400, "limit"),
+        ("POST", "/posthouse/v1/sandboxes/{session}/records", 405, ""),
         ("GET", "/posthouse/v1/sandboxes/{session}", 404, ""),
     ],
 )
@@ -272,8 +327,21 @@ def test_a_kill_takes_no_fields(world: World) -> None:
     assert 'unknown field "force"' in response.json()["error"]["message"]
 
 
+def test_a_kill_takes_no_idempotency_key(world: World) -> None:
+    address = f"/posthouse/v1/sandboxes/{world.session()}/kill"
+    response = world.raw().post(address, json={}, headers={"idempotency-key": "k"})
+    assert response.status_code == 400
+    assert "Idempotency-Key: can't be honoured" in response.json()["error"]["message"]
+
+
+def test_who_has_no_sandbox_has_no_records(world: World) -> None:
+    assert records(world, world.session()) == []
+
+
 def test_nobody_without_a_key(world: World) -> None:
     stranger = world.raw(key=None)
     assert stranger.get("/posthouse/v1/sandboxes").status_code == 401
+    path = f"/posthouse/v1/sandboxes/{world.session()}/records"
+    assert stranger.get(path).status_code == 401
     path = f"/posthouse/v1/sandboxes/{world.session()}/kill"
     assert stranger.post(path, json={}).status_code == 401

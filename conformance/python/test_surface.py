@@ -129,7 +129,14 @@ def walk(world: World, http: httpx2.Client, suffix: str = "") -> None:
     environment = call(
         "POST",
         "/v1/environments",
-        {"name": "e", "config": {"type": "cloud", "networking": {"type": "limited"}}},
+        {
+            "name": "e",
+            "config": {
+                "type": "cloud",
+                "networking": {"type": "limited", "allowed_hosts": ["a.example"]},
+            },
+            "posthouse": {"passthrough_hosts": ["pinned.example"]},
+        },
     )
     place = f"/v1/environments/{environment['id']}"
     call("POST", place, {"description": "d"})
@@ -173,6 +180,8 @@ def walk(world: World, http: httpx2.Client, suffix: str = "") -> None:
         call("POST", f"{here}/events", {"events": [confirm(asked)]})
         until_idle(stream)
     call("GET", "/posthouse/v1/sandboxes")
+    call("GET", f"/posthouse/v1/sandboxes/{session_id}/records")
+    call("GET", f"/posthouse/v1/sandboxes/{session_id}/records?types[]=deny&limit=1")
     call("POST", f"/posthouse/v1/sandboxes/{session_id}/kill")
     call("GET", here)
     call("POST", here, {"title": None, "posthouse": {"model": OTHER, "fallback": []}})

@@ -1,7 +1,7 @@
 //! Hands that work in cages: what the harness, the log and the files of a session have to do with
 //! its sandbox.
 //!
-//! Knows where a cage may connect to and what is mounted in it, starts it when a model names its
+//! Knows what is mounted in a cage and which calls run in it, starts it when a model names its
 //! tools, and takes in what the tools have put out before a session rests. How a cage is made
 //! and kept is the sandbox's own business.
 
@@ -11,15 +11,13 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use posthouse_protocol::{
-    Micros,
-    environment::{self, Config},
-    file,
-    id::IdKind,
-};
+use posthouse_protocol::{Micros, file, id::IdKind};
 use posthouse_sandbox::{
-    Allowed, Cages, Mount, Networking, Place, Rule, Source, door::Nobody, journal::Found,
-    settings::Start, tools::Outcome, tree::Entry,
+    Cages, Mount, Place, Source,
+    journal::Found,
+    settings::Start,
+    tools::{LOOKS, Outcome},
+    tree::Entry,
 };
 use posthouse_store::{
     Blobs, Error, Log,
@@ -36,7 +34,10 @@ use crate::{
     clock::{Chance, Clock},
     own::SessionOpened,
     tools::{Hands, ToolCall, ToolFuture, ToolOutcome, UNKNOWN_OUTCOME, Work},
+    vault::{KeeperOf, Vaults},
 };
+
+pub mod networking;
 
 /// How many files of one session are taken in at one rest. More wait for the next.
 const MOST_OUTPUTS: usize = 1000;
@@ -49,6 +50,8 @@ pub struct CagedParts {
     pub log: Log,
     /// The contents of files.
     pub blobs: Blobs,
+    /// The secrets of sessions, and what their sandboxes have done.
+    pub vaults: Vaults,
     /// The most bytes of one file.
     pub file_bytes: u64,
     /// The most bytes of all files together.
@@ -86,13 +89,73 @@ pub struct Caged {
     places: Arc<Mutex<HashMap<Arc<str>, Place>>>,
     /// The last call of each session at work: calls reach a sandbox in the model's order.
     turns: Arc<Mutex<HashMap<Arc<str>, oneshot::Receiver<()>>>>,
+    running: Running,
+}
+
+/// A call that a sandbox has, and whether it only looks.
+type Given = (Arc<str>, bool);
+/// What sandboxes have, by their sessions and in the order in which it was given to them.
+type Calls = HashMap<Arc<str>, Vec<Given>>;
+
+/// The calls that sandboxes have and nobody has answered. Clones share everything.
+#[derive(Clone, Default)]
+struct Running(Arc<Mutex<Calls>>);
+
+impl Running {
+    fn sessions(&self) -> MutexGuard<'_, Calls> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a call as given until what comes back is dropped.
+    fn begin(&self, call: &ToolCall) -> Begun {
+        let given = (Arc::clone(&call.call), LOOKS.contains(&&*call.name));
+        self.sessions().entry(Arc::clone(&call.session)).or_default().push(given);
+        let (session, call) = (Arc::clone(&call.session), Arc::clone(&call.call));
+        Begun { running: self.clone(), session, call }
+    }
+
+    /// Tells which of a session's calls run now, whenever it is asked: what only looks runs
+    /// together, and everything else alone and in its order.
+    fn of(&self, session: &Arc<str>) -> Arc<dyn Fn() -> Vec<Arc<str>> + Send + Sync> {
+        let (running, session) = (self.clone(), Arc::clone(session));
+        Arc::new(move || {
+            let sessions = running.sessions();
+            let given = sessions.get(&session).map_or(&[][..], Vec::as_slice);
+            let looks = given.iter().take_while(|(_, looks)| *looks).count();
+            // A change waits for all before it.
+            given[..looks.max(1).min(given.len())].iter().map(|(id, _)| Arc::clone(id)).collect()
+        })
+    }
+}
+
+/// A call that runs, whether it ends or is interrupted.
+struct Begun {
+    running: Running,
+    session: Arc<str>,
+    call: Arc<str>,
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        let mut sessions = self.running.sessions();
+        let Some(calls) = sessions.get_mut(&self.session) else { return };
+        calls.retain(|(call, _)| *call != self.call);
+        if calls.is_empty() {
+            sessions.remove(&self.session);
+        }
+    }
 }
 
 impl Caged {
     /// Hands that hold nothing yet.
     #[must_use]
     pub fn new(parts: CagedParts) -> Self {
-        Self { parts: Arc::new(parts), places: Arc::default(), turns: Arc::default() }
+        Self {
+            parts: Arc::new(parts),
+            places: Arc::default(),
+            turns: Arc::default(),
+            running: Running::default(),
+        }
     }
 
     fn places(&self) -> MutexGuard<'_, HashMap<Arc<str>, Place>> {
@@ -112,25 +175,21 @@ impl Caged {
             .first()
             .and_then(|record| serde_json::from_str(&record.payload).ok())
             .ok_or_else(|| Error::Damaged("the session's first record can't be read".into()))?;
-        let config: Config = serde_json::from_str(opened.config.get())
-            .map_err(|error| Error::Damaged(error.to_string()))?;
-        let Config::Cloud { networking, .. } = config;
-        let allowed = match networking {
-            environment::Networking::Unrestricted => None,
-            environment::Networking::Limited { allowed_hosts, .. } => {
-                let one = |host| Allowed { host, rule: Rule::AllowedHosts };
-                Some(allowed_hosts.into_iter().map(one).collect())
-            }
-        };
-        let networking = Networking { allowed, passthrough: Vec::new() };
-        let mounts = self.source(session);
+        let networking =
+            networking::networking(&opened).map_err(|error| Error::Damaged(error.to_string()))?;
         let session = Arc::clone(session);
+        let keeper = self.parts.vaults.keeper(KeeperOf {
+            session: Arc::clone(&session),
+            workspace: row.workspace.as_str().into(),
+            vaults: opened.vault_ids.into(),
+            calls: self.running.of(&session),
+        });
         let place = Place {
             session: Arc::clone(&session),
             number: row.number,
             networking,
-            keeper: Arc::new(Nobody),
-            mounts,
+            keeper,
+            mounts: self.source(&session),
         };
         self.places().insert(session, place.clone());
         Ok(place)
@@ -170,6 +229,7 @@ impl Caged {
             Ok(input) => input,
             Err(error) => return ToolOutcome::error(format!("The input is no JSON: {error}")),
         };
+        let _begun = self.running.begin(&call);
         match self.parts.cages.call(&place, &call.call, &call.name, input, turn).await {
             Ok(outcome) => of(outcome),
             Err(refused) => {
@@ -406,4 +466,50 @@ fn name_of(path: &Path) -> String {
 /// What tells a file from the same file after a change.
 fn stamp(entry: &Entry) -> String {
     format!("{} {} {} {}", entry.size, entry.modified, entry.changed, entry.inode)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::value::RawValue;
+
+    use super::*;
+
+    fn call(session: &str, id: &str, name: &str) -> ToolCall {
+        ToolCall {
+            session: session.into(),
+            thread: "sthr_1".into(),
+            call: id.into(),
+            name: name.into(),
+            input: Arc::from(RawValue::from_string("{}".into()).unwrap()),
+        }
+    }
+
+    #[test]
+    fn a_session_s_calls_are_those_that_run_now() {
+        let running = Running::default();
+        let calls = running.of(&"one".into());
+        let told = || calls().iter().map(|call| call.to_string()).collect::<Vec<_>>();
+        assert_eq!(told(), [""; 0]);
+        let read = running.begin(&call("one", "1", "read"));
+        let grep = running.begin(&call("one", "2", "grep"));
+        let bash = running.begin(&call("one", "3", "bash"));
+        let late = running.begin(&call("one", "4", "glob"));
+        let other = running.begin(&call("two", "5", "bash"));
+        assert_eq!(told(), ["1", "2"]);
+        drop(read);
+        assert_eq!(told(), ["2"]);
+        drop(grep);
+        assert_eq!(told(), ["3"]);
+        // One that was interrupted before it had begun is none any more.
+        drop(late);
+        let next = running.begin(&call("one", "6", "bash"));
+        assert_eq!(told(), ["3"]);
+        drop(bash);
+        assert_eq!(told(), ["6"]);
+        drop(next);
+        assert_eq!(told(), [""; 0]);
+        assert_eq!(running.of(&"two".into())(), ["5".into()]);
+        drop(other);
+        assert!(running.sessions().is_empty(), "nothing is kept of sessions at rest");
+    }
 }

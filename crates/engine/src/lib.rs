@@ -24,7 +24,7 @@ pub mod tools;
 pub mod vault;
 pub mod view;
 
-pub use caged::{Caged, CagedParts};
+pub use caged::{Caged, CagedParts, networking};
 pub use clock::{Chance, Clock};
 pub use engine::{Engine, Parts};
 pub use tools::{Hands, ToolCall, ToolFuture, ToolOutcome};

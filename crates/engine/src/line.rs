@@ -266,6 +266,25 @@ pub fn session_error(thread: &Arc<str>, kind: &str, message: &str, retry_status:
     )
 }
 
+/// The `session.error` of a credential whose value gets to some of its hosts never. The session goes
+/// on.
+#[must_use]
+pub fn host_unreachable(thread: &Arc<str>, credential: &str, vault: &str, message: &str) -> Line {
+    event(
+        wire::SESSION_ERROR,
+        thread,
+        json!({
+            "error": {
+                "type": "credential_host_unreachable_error",
+                "credential_id": credential,
+                "vault_id": vault,
+                "message": message,
+                "retry_status": { "type": "exhausted" },
+            },
+        }),
+    )
+}
+
 fn about(thread: &Arc<str>, agent_name: &str) -> Value {
     json!({ "session_thread_id": thread, "agent_name": agent_name })
 }

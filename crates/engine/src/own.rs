@@ -38,6 +38,12 @@ pub struct SessionOpened {
     pub environment: String,
     /// The environment's configuration as it was then.
     pub config: Box<RawValue>,
+    /// The hosts whose TLS the environment leaves alone, as they were then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub passthrough_hosts: Vec<String>,
+    /// The vaults whose credentials it uses, the first one first.
+    #[serde(default)]
+    pub vault_ids: Vec<String>,
     /// The session's title.
     pub title: Option<String>,
     /// The session's metadata.

@@ -19,9 +19,10 @@ use serde_json::{Map, Value, json, value::RawValue};
 
 use crate::{
     input::{self, Known},
-    line::{self, Scribe},
+    line::{self, Line, Scribe},
     own::{self, SessionOpened},
     summary::{Status, Summary, parse, seconds},
+    vault::Unreachable,
 };
 
 /// The large part of a session's fold: what seldom changes.
@@ -98,26 +99,31 @@ pub fn read_document(document: &str) -> Result<Document, Error> {
     read_json(document)
 }
 
-/// The first records of a session, and whether they wake it.
+/// The first records of a session, and whether they wake it. Each credential that is `unreachable`
+/// gets an event of its own, before anything else happens.
 ///
 /// # Errors
 /// 400 that names the event which can't begin a session.
 pub fn open(
     opened: &SessionOpened,
+    unreachable: &[Unreachable],
     initial_events: Vec<ClientEvent>,
     at: Micros,
     random: &mut dyn FnMut() -> [u8; 16],
 ) -> Result<(Vec<Draft>, bool), ApiError> {
     let thread = &opened.thread;
-    let line = line::own_record(own::kind::SESSION_OPENED, thread, opened);
+    let mut lines = vec![line::own_record(own::kind::SESSION_OPENED, thread, opened)];
+    lines.extend(unreachable_lines(thread, unreachable));
     let mut summary = Summary::default();
-    let mut drafts = Scribe { now: at, random }.write(&summary, vec![line]);
+    let mut drafts = Scribe { now: at, random }.write(&summary, lines);
     if initial_events.is_empty() {
         return Ok((drafts, false));
     }
-    for draft in &drafts {
+    let places = Stamp::new(1, at);
+    for (index, draft) in drafts.iter().enumerate() {
+        let (seq, at) = places.of(index);
         let record = Record {
-            seq: 1,
+            seq,
             at,
             fence: 0,
             kind: draft.kind.into(),
@@ -126,12 +132,28 @@ pub fn open(
         };
         summary.apply(&record).map_err(ApiError::invalid)?;
     }
-    let stamp = Stamp::new(2, at.plus(1));
+    let (next, then) = places.of(drafts.len());
+    let stamp = Stamp::new(next, then);
     let mut scribe = Scribe { now: at, random };
     let events = input::write(initial_events, &mut scribe);
     let accepted = input::accept(summary, events, &Known::new(), stamp, scribe)?;
     drafts.extend(accepted.drafts);
     Ok((drafts, accepted.wakes))
+}
+
+/// One event for each credential, with all of its hosts.
+fn unreachable_lines(thread: &Arc<str>, unreachable: &[Unreachable]) -> Vec<Line> {
+    let same = |one: &Unreachable, other: &Unreachable| one.credential == other.credential;
+    let of_one = |found: &[Unreachable]| {
+        let one = found.first()?;
+        let hosts: Vec<_> = found.iter().map(|one| one.host.as_str()).collect();
+        let message = format!(
+            "The environment does not let this credential's value through to {}.",
+            hosts.join(", ")
+        );
+        Some(line::host_unreachable(thread, &one.credential, &one.vault, &message))
+    };
+    unreachable.chunk_by(same).filter_map(of_one).collect()
 }
 
 /// The `session.updated` of a change, or nothing when nothing changes.

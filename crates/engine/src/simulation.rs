@@ -212,11 +212,14 @@ impl Witness {
             agent,
             environment: "env_1".to_owned(),
             config: to_raw_value(&json!({})).unwrap(),
+            passthrough_hosts: Vec::new(),
+            vault_ids: Vec::new(),
             title: None,
             metadata: Default::default(),
         };
         let at = engine.clock().now();
-        let (drafts, _) = sessions::open(&opened, Vec::new(), at, &mut || dice.bytes()).unwrap();
+        let (drafts, _) =
+            sessions::open(&opened, &[], Vec::new(), at, &mut || dice.bytes()).unwrap();
         let new = NewSession {
             id: SESSION.to_owned(),
             workspace: "w".to_owned(),

@@ -419,7 +419,8 @@ impl Thread {
             }
             wire::SESSION_ERROR => {
                 let failed: SessionError = parse(record)?;
-                if failed.error.retry_status.kind != "retrying" {
+                // What fails outside of a turn ends none.
+                if failed.error.retry_status.kind != "retrying" && self.phase != Phase::Rest {
                     self.phase = Phase::End(Ending::RetriesExhausted);
                 }
             }

@@ -8,6 +8,8 @@ mod approvals;
 mod failures;
 mod interleavings;
 mod interrupts;
+mod networking;
+mod opening;
 mod play;
 mod rules;
 mod script;

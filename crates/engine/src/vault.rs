@@ -15,6 +15,29 @@ pub mod root;
 
 pub use root::{RootKey, RootKeyError, RootKeys};
 
+/// Whose keeper it is.
+pub struct KeeperOf {
+    /// The session.
+    pub session: Arc<str>,
+    /// Its workspace: vaults of others yield nothing.
+    pub workspace: Arc<str>,
+    /// Its vaults. The first one wins where two have the same variable.
+    pub vaults: Arc<[String]>,
+    /// The ids of the tool calls that are running.
+    pub calls: Arc<dyn Fn() -> Vec<Arc<str>> + Send + Sync>,
+}
+
+/// A credential whose values can't reach one of the hosts that it is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreachable {
+    /// The credential.
+    pub credential: String,
+    /// Its vault.
+    pub vault: String,
+    /// The host, as the credential names it.
+    pub host: String,
+}
+
 /// Everything that a vault room is made of.
 pub struct VaultParts {
     /// Rows of vaults, credentials and the ledger.
@@ -127,6 +150,28 @@ impl Vaults {
         _sealed: &str,
     ) -> Result<Secrets, VaultError> {
         Err(VaultError::Sealed)
+    }
+
+    /// The keeper of a session's secrets and records, for the door of its sandbox.
+    #[must_use]
+    pub fn keeper(&self, _of: KeeperOf) -> Arc<dyn posthouse_sandbox::door::Keeper> {
+        Arc::new(posthouse_sandbox::door::Nobody)
+    }
+
+    /// Writes what doors have decided and nobody has written yet.
+    pub async fn flush_records(&self) {}
+
+    /// The variables of these vaults with a host that an environment does not let through.
+    ///
+    /// # Errors
+    /// [`VaultError::Store`].
+    pub fn unreachable(
+        &self,
+        _workspace: &str,
+        _vaults: &[String],
+        _allows: impl Fn(&str) -> bool,
+    ) -> Result<Vec<Unreachable>, VaultError> {
+        Ok(Vec::new())
     }
 
     /// Says that a vault or a credential has changed, so that nobody uses what was read before.

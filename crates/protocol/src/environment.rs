@@ -1,15 +1,18 @@
 //! Environments: the resource, and how one is made and changed.
 //!
 //! The configuration on the wire is always written out in full. What this version can't honour
-//! (packages, allowed hosts, `self_hosted`) is refused by name. Nothing here reads a clock.
+//! (packages, `self_hosted`) is refused by name. Nothing here reads a clock.
+
+pub mod package_managers;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
     ApiError, Fields, Given, Micros, Timestamp,
+    host::{self, Addresses},
     metadata::{self, Metadata},
-    schema::{LATER, agents::METADATA, environments as schema},
+    schema::{Field, agents::METADATA, environments as schema},
 };
 
 /// An environment, as the wire shows it.
@@ -28,6 +31,9 @@ pub struct Environment {
     pub metadata: Metadata,
     /// Who sees it.
     pub scope: Scope,
+    /// What the original API lacks.
+    #[serde(default, skip_serializing_if = "Extension::is_empty")]
+    pub posthouse: Extension,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it was last changed.
@@ -57,13 +63,22 @@ pub enum Networking {
     Unrestricted,
     /// Only what is named.
     Limited {
-        /// Hosts; always empty in this version.
+        /// Hosts, as they were sent; [`crate::host`] says what an entry stands for.
         allowed_hosts: Vec<String>,
-        /// The agent's MCP servers; always false in this version.
+        /// Also the hosts of the agent's MCP servers.
         allow_mcp_servers: bool,
-        /// The public registries; always false in this version.
+        /// Also the public registries: [`package_managers`].
         allow_package_managers: bool,
     },
+}
+
+/// What an environment has beyond the original API: the object `posthouse`, left out when empty.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Extension {
+    /// Hosts whose TLS the door does not end: it carries their bytes, and puts nothing into them.
+    /// Their being listed here lets them through.
+    #[serde(default)]
+    pub passthrough_hosts: Vec<String>,
 }
 
 /// What is installed in a sandbox, by package manager; all empty in this version.
@@ -99,6 +114,14 @@ impl Environment {
     }
 }
 
+impl Extension {
+    /// Whether there is nothing to show.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.passthrough_hosts.is_empty()
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self::Cloud { networking: Networking::Unrestricted, packages: Packages::default() }
@@ -118,6 +141,7 @@ pub fn parse_create(mut fields: Fields, id: String, at: Micros) -> Result<Enviro
     };
     let metadata = metadata::take(&mut fields, &METADATA)?;
     fields.choice(&schema::SCOPE)?;
+    let posthouse = read_extension(&mut fields, Extension::default())?;
     fields.finish(&schema::CREATE)?;
     Ok(Environment {
         id,
@@ -126,6 +150,7 @@ pub fn parse_create(mut fields: Fields, id: String, at: Micros) -> Result<Enviro
         config,
         metadata,
         scope: Scope::Organization,
+        posthouse,
         created_at: at.into(),
         updated_at: at.into(),
         archived_at: None,
@@ -160,6 +185,7 @@ pub fn apply_update(
     }
     next.metadata = metadata::patch(&mut fields, &schema::METADATA_PATCH, &current.metadata)?;
     fields.choice(&schema::SCOPE)?;
+    next.posthouse = read_extension(&mut fields, next.posthouse)?;
     fields.finish(&schema::UPDATE)?;
     if next != *current {
         next.updated_at = at.into();
@@ -177,7 +203,7 @@ fn read_config(mut fields: Fields, current: Option<&Config>) -> Result<Config, A
     })?;
     let Config::Cloud { mut networking, packages } = current.cloned().unwrap_or_default();
     if let Given::Value(given) = fields.object(&schema::NETWORKING_FIELD)? {
-        networking = read_networking(given)?;
+        networking = read_networking(given, networking)?;
     }
     if let Given::Value(given) = fields.object(&schema::PACKAGES_FIELD)? {
         refuse_packages(given)?;
@@ -186,25 +212,58 @@ fn read_config(mut fields: Fields, current: Option<&Config>) -> Result<Config, A
     Ok(Config::Cloud { networking, packages })
 }
 
-/// Reads a network policy. In this version a `limited` one has no values that could be kept
-/// from before.
-fn read_networking(mut fields: Fields) -> Result<Networking, ApiError> {
+/// Reads a network policy. What is not sent of a `limited` one stays when the policy was one
+/// before; otherwise it allows nothing.
+fn read_networking(mut fields: Fields, before: Networking) -> Result<Networking, ApiError> {
     if fields.tag(&schema::NETWORKING)? == "unrestricted" {
         fields.finish(&schema::UNRESTRICTED)?;
         return Ok(Networking::Unrestricted);
     }
-    fields.later(&schema::ALLOWED_HOSTS)?;
-    for field in &schema::ALLOWED {
-        if fields.flag(field)?.value() == Some(true) {
-            return Err(fields.wrong(field, LATER, &field.what_is_right()));
+    let (hosts, servers, managers) = match before {
+        Networking::Limited { allowed_hosts, allow_mcp_servers, allow_package_managers } => {
+            (allowed_hosts, allow_mcp_servers, allow_package_managers)
         }
-    }
+        Networking::Unrestricted => (Vec::new(), false, false),
+    };
+    let sent = take_hosts(&mut fields, &schema::ALLOWED_HOSTS, Addresses::Taken)?;
+    let networking = Networking::Limited {
+        allowed_hosts: sent.value().unwrap_or(hosts),
+        allow_mcp_servers: fields.flag(&schema::ALLOW_MCP_SERVERS)?.value().unwrap_or(servers),
+        allow_package_managers: fields
+            .flag(&schema::ALLOW_PACKAGE_MANAGERS)?
+            .value()
+            .unwrap_or(managers),
+    };
     fields.finish(&schema::LIMITED)?;
-    Ok(Networking::Limited {
-        allowed_hosts: Vec::new(),
-        allow_mcp_servers: false,
-        allow_package_managers: false,
+    Ok(networking)
+}
+
+/// Takes `posthouse`: absent keeps, null clears; the same of its list, which `[]` clears as well.
+fn read_extension(fields: &mut Fields, before: Extension) -> Result<Extension, ApiError> {
+    let mut given = match fields.object(&schema::EXTENSION_FIELD)? {
+        Given::Absent => return Ok(before),
+        Given::Null => return Ok(Extension::default()),
+        Given::Value(given) => given,
+    };
+    let hosts = take_hosts(&mut given, &schema::PASSTHROUGH_HOSTS, Addresses::Refused)?;
+    given.finish(&schema::EXTENSION)?;
+    Ok(match hosts {
+        Given::Absent => before,
+        Given::Null => Extension::default(),
+        Given::Value(passthrough_hosts) => Extension { passthrough_hosts },
     })
+}
+
+/// Takes a list of hosts. A host may be there twice: that means nothing more.
+fn take_hosts(
+    fields: &mut Fields,
+    field: &Field,
+    addresses: Addresses,
+) -> Result<Given<Vec<String>>, ApiError> {
+    let path = fields.path_of(field);
+    let read =
+        |(index, entry)| host::read(entry, field.name, &format!("{path}[{index}]"), addresses);
+    fields.list(field)?.try_map(|sent| sent.into_iter().enumerate().map(read).collect())
 }
 
 fn refuse_packages(mut fields: Fields) -> Result<(), ApiError> {
@@ -222,133 +281,4 @@ pub fn deleted(id: &str) -> Value {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    const AT: Micros = Micros(1_763_600_000_000_000);
-    const LATER: Micros = Micros(1_763_600_001_000_000);
-
-    fn create(body: Value) -> Result<Environment, ApiError> {
-        parse_create(Fields::open(body, "").unwrap(), "env_1".into(), AT)
-    }
-
-    fn update(current: &Environment, body: Value) -> Result<Environment, ApiError> {
-        apply_update(current, Fields::open(body, "").unwrap(), LATER)
-    }
-
-    fn message(result: Result<Environment, ApiError>) -> String {
-        result.unwrap_err().message
-    }
-
-    #[test]
-    fn a_bare_environment_is_written_out_in_full() {
-        let environment = create(json!({ "name": "e" })).unwrap();
-        let shown = serde_json::to_value(&environment).unwrap();
-        assert_eq!(
-            shown,
-            json!({
-                "type": "environment", "id": "env_1", "name": "e", "description": null,
-                "config": {
-                    "type": "cloud",
-                    "networking": { "type": "unrestricted" },
-                    "packages": {
-                        "type": "packages",
-                        "apt": [], "cargo": [], "gem": [], "go": [], "npm": [], "pip": [],
-                    },
-                },
-                "metadata": {}, "scope": "organization",
-                "created_at": "2025-11-20T00:53:20.000000Z",
-                "updated_at": "2025-11-20T00:53:20.000000Z",
-                "archived_at": null,
-            })
-        );
-        assert_eq!(serde_json::from_value::<Environment>(shown).unwrap(), environment);
-        for config in [json!(null), json!({ "type": "anthropic_cloud" }), json!({"type": "cloud"})]
-        {
-            let with = create(json!({ "name": "e", "config": config })).unwrap();
-            assert_eq!(with, environment);
-        }
-    }
-
-    #[test]
-    fn limited_networking_with_nothing_allowed_is_accepted() {
-        let networking = json!({
-            "type": "limited", "allowed_hosts": [], "allow_mcp_servers": false,
-            "allow_package_managers": null,
-        });
-        let body = json!({ "name": "e", "config": { "type": "cloud", "networking": networking } });
-        let shown = serde_json::to_value(create(body).unwrap().config).unwrap();
-        assert_eq!(
-            shown["networking"],
-            json!({
-                "type": "limited", "allowed_hosts": [], "allow_mcp_servers": false,
-                "allow_package_managers": false,
-            })
-        );
-    }
-
-    #[test]
-    fn what_is_not_supported_is_refused_by_name() {
-        let cloud = |config: Value| create(json!({ "name": "e", "config": config }));
-        let limited = |field: &str, value: Value| {
-            cloud(json!({ "type": "cloud", "networking": { "type": "limited", field: value } }))
-        };
-        assert!(
-            message(cloud(json!({ "type": "self_hosted" })))
-                .starts_with("config.type: self_hosted is not supported")
-        );
-        assert!(
-            message(limited("allowed_hosts", json!(["example.com"])))
-                .starts_with("config.networking.allowed_hosts: is not supported")
-        );
-        assert!(
-            message(limited("allow_mcp_servers", json!(true)))
-                .starts_with("config.networking.allow_mcp_servers: is not supported")
-        );
-        assert!(
-            message(cloud(json!({ "type": "cloud", "packages": { "pip": ["numpy"] } })))
-                .starts_with("config.packages.pip: is not supported")
-        );
-        assert!(message(create(json!({ "name": "e", "scope": "account" }))).contains("account"));
-        assert!(create(json!({ "name": "e", "scope": null })).is_ok());
-        assert_eq!(
-            message(cloud(
-                json!({ "type": "cloud", "networking": { "type": "unrestricted", "x": 1 } })
-            )),
-            "Failed to parse request body: unknown field \"config.networking.x\""
-        );
-        assert!(message(create(json!({}))).starts_with("name: is missing"));
-    }
-
-    #[test]
-    fn an_update_keeps_what_is_not_sent() {
-        let before = create(json!({
-            "name": "e", "description": "d", "metadata": { "a": "1", "b": "2" },
-            "config": { "type": "cloud", "networking": { "type": "limited" } },
-        }))
-        .unwrap();
-        assert_eq!(update(&before, json!({})).unwrap(), before);
-        assert_eq!(update(&before, json!({ "config": { "type": "cloud" } })).unwrap(), before);
-        let after = update(&before, json!({ "description": "", "metadata": { "a": "" } })).unwrap();
-        assert_eq!(after.description.as_deref(), Some(""));
-        assert_eq!(after.metadata.len(), 1);
-        assert_eq!(after.updated_at, LATER.into());
-        assert_eq!(update(&before, json!({ "description": null })).unwrap().description, None);
-        let networking = json!({ "networking": { "type": "unrestricted" }, "type": "cloud" });
-        let after = update(&before, json!({ "config": networking })).unwrap();
-        assert_eq!(after.config, Config::default());
-    }
-
-    #[test]
-    fn errors_of_an_update_have_their_codes() {
-        let before = create(json!({ "name": "e" })).unwrap();
-        let error = update(&before, json!({ "config": { "type": "self_hosted" } })).unwrap_err();
-        assert_eq!(error.code, Some("invalid_config_type_change"));
-        let archived = before.archived(LATER);
-        let error = update(&archived, json!({})).unwrap_err();
-        assert_eq!(error.code, Some("environment_archived"));
-        assert_eq!(error.message, "Environment env_1 is archived.");
-    }
-}
+mod tests;

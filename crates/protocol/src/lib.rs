@@ -10,6 +10,7 @@ pub mod error;
 pub mod event;
 pub mod fields;
 pub mod file;
+pub mod host;
 pub mod id;
 pub mod metadata;
 pub mod page;

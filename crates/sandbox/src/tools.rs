@@ -33,6 +33,9 @@ pub use stop::Stop;
 
 use crate::settings::Limits;
 
+/// The tools that change nothing. Each other one runs alone.
+pub const LOOKS: [&str; 3] = ["read", "glob", "grep"];
+
 /// Where tools work.
 #[derive(Debug, Clone)]
 pub struct Workplace {

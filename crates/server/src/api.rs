@@ -30,7 +30,7 @@ use axum::{
     middleware::{from_fn, from_fn_with_state},
     routing::{MethodRouter, delete, get, post},
 };
-use posthouse_engine::Engine;
+use posthouse_engine::{Engine, Vaults};
 use posthouse_protocol::agent::ModelRules;
 use posthouse_store::{Blobs, Database, answers::Unwritten};
 use tokio::sync::watch;
@@ -58,6 +58,8 @@ pub struct App {
     pub rules: Arc<dyn ModelRules>,
     /// Who may come in.
     pub keys: Keys,
+    /// The secrets of sessions, and what their sandboxes have done.
+    pub vaults: Vaults,
     /// The life of this process.
     pub boot: String,
     /// The answers that nobody has received whole yet.
@@ -186,6 +188,7 @@ pub fn routes() -> Vec<Route> {
         Route::get("/v1/sessions/{session}/threads/{thread}/stream", Events, stream::thread),
         Route::get("/posthouse/v1/sandboxes", Sandboxes, sandboxes::list),
         Route::post("/posthouse/v1/sandboxes/{session}/kill", Sandboxes, Archive, sandboxes::kill),
+        Route::get("/posthouse/v1/sandboxes/{session}/records", Sandboxes, sandboxes::records),
         Route::get("/posthouse/v1/keys", Keys, keys::list),
         Route::post("/posthouse/v1/keys", Keys, Create, keys::create),
         Route::post("/posthouse/v1/keys/{key}/revoke", Keys, Archive, keys::revoke),

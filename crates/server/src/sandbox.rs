@@ -4,7 +4,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use posthouse_engine::{Caged, CagedParts, Chance, Clock, Hands};
+use posthouse_engine::{Caged, CagedParts, Chance, Clock, Hands, Vaults};
 use posthouse_net::{Guard, Rules};
 use posthouse_sandbox::{Cages, Settings};
 use posthouse_store::{Blobs, Log};
@@ -16,7 +16,8 @@ pub const FOLDER: &str = "sandboxes";
 /// How much longer each cage takes to start, in milliseconds; for benches.
 const DELAY: &str = "POSTHOUSE_CAGE_DELAY_MS";
 
-/// The hands for a configuration. `own` is where the server listens, which no cage reaches.
+/// The hands for a configuration. `own` is where the server listens, which no cage reaches; `vaults`
+/// have the secrets of sessions and what their sandboxes have done.
 ///
 /// # Errors
 /// [`Error::File`] when the folder can't be used, [`Error::Config`] for a network that is none.
@@ -25,6 +26,7 @@ pub fn hands(
     own: SocketAddr,
     log: &Log,
     blobs: &Blobs,
+    vaults: &Vaults,
 ) -> Result<Arc<dyn Hands>, Error> {
     let mut rules = Rules { resolve: config.egress.resolve.clone(), ..Rules::default() };
     for network in &config.egress.allow_private {
@@ -53,6 +55,7 @@ pub fn hands(
         cages,
         log: log.clone(),
         blobs: blobs.clone(),
+        vaults: vaults.clone(),
         file_bytes: config.files.max_bytes,
         quota_bytes: config.files.quota_bytes,
         clock: Clock::System,

@@ -10,8 +10,11 @@ use std::{
 };
 
 use axum::serve::ListenerExt as _;
-use posthouse_engine::{Chance, Clock, Engine, Parts, sessions, step};
+use posthouse_engine::{
+    Chance, Clock, Engine, Parts, VaultParts, Vaults, sessions, step, vault::RootKeys,
+};
 use posthouse_model::Providers;
+use posthouse_net::{Guard, Rules};
 use posthouse_store::{
     Blobs, Database, Durability, Log, Options,
     answers::{self, Unwritten},
@@ -88,7 +91,14 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     let log = Log::new(database.clone(), Arc::new(sessions::fold_row));
     // Sessions that are about to go on may have names that only a list explains.
     config.providers.learn_local().await;
-    let hands = sandbox::hands(&config, address, &log, &blobs)?;
+    let vaults = Vaults::new(VaultParts {
+        database: database.clone(),
+        keys: RootKeys::new(Vec::new()),
+        guard: Guard::new(Rules::default(), vec![address]),
+        clock: Clock::System,
+        chance: Chance::system(),
+    });
+    let hands = sandbox::hands(&config, address, &log, &blobs, &vaults)?;
     let engine = Engine::new(Parts {
         log,
         providers: config.providers.clone(),
@@ -107,6 +117,7 @@ pub async fn start(config: Config) -> Result<Running, Error> {
         blobs: blobs.clone(),
         files: config.files,
         keys,
+        vaults,
         boot,
         unwritten: Unwritten::default(),
         stopping: stopping.clone(),
@@ -154,6 +165,8 @@ impl Running {
             self.serving.abort();
         }
         self.app.engine.hands().stop().await;
+        // No door is left that could decide anything.
+        self.app.vaults.flush_records().await;
         self.sweeping.abort();
         self.learning.abort();
         self.local.remove(&self.config.data);

@@ -7,6 +7,7 @@ pub mod files;
 pub mod keys;
 pub mod outputs;
 pub mod resources;
+pub mod sandbox_records;
 pub mod workspaces;
 
 /// What the functions in here work on; [`crate::Database`] hands it out.

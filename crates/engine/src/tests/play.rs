@@ -33,6 +33,7 @@ use crate::{
     state::State,
     step::{self, Effect, Limits, Plan},
     summary::{Status, Summary},
+    vault::Unreachable,
 };
 
 /// More steps than this without anything from outside are a circle.
@@ -73,6 +74,11 @@ impl Play {
     }
 
     pub(super) fn of(opened: SessionOpened) -> Self {
+        Self::open(&opened, &[])
+    }
+
+    /// A session some of whose credentials have hosts that nothing gets to.
+    pub(super) fn open(opened: &SessionOpened, unreachable: &[Unreachable]) -> Self {
         let mut play = Self {
             records: Vec::new(),
             state: State::new(Arc::new(opened.agent.clone())),
@@ -97,7 +103,7 @@ impl Play {
         };
         let now = play.now;
         let (drafts, wakes) =
-            sessions::open(&opened, Vec::new(), now, &mut || play.bytes()).unwrap();
+            sessions::open(opened, unreachable, Vec::new(), now, &mut || play.bytes()).unwrap();
         assert!(!wakes);
         play.append(drafts);
         play.catch_up();

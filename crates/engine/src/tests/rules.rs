@@ -139,7 +139,11 @@ impl Rules {
             assert!(FROM_OUTSIDE.contains(&kind) || goes_on, "{what}: the turn was over");
         }
         assert!(self.turn != Turn::Over, "{what}: the session was over");
-        if WORK.contains(&kind) {
+        // What a session can't do is said before it has done anything.
+        let opens = kind == wire::SESSION_ERROR
+            && self.turn == Turn::Rest
+            && [own::kind::SESSION_OPENED, wire::SESSION_ERROR].contains(&&*self.last);
+        if WORK.contains(&kind) && !opens {
             assert_eq!(self.turn, Turn::Work, "{what}: the session is not at work");
         }
         if kind.starts_with("session.thread_status_") {

@@ -57,6 +57,8 @@ pub(super) fn opened() -> SessionOpened {
         agent: serde_json::from_value(agent).unwrap(),
         environment: "env_1".to_owned(),
         config: to_raw_value(&json!({})).unwrap(),
+        passthrough_hosts: Vec::new(),
+        vault_ids: Vec::new(),
         title: None,
         metadata: [].into(),
     }

@@ -15,6 +15,7 @@ pub(super) const fn is(taken: &'static [&'static str]) -> Field {
 
 pub(super) const TEXT: Kind = Kind::Text { least: 0, most: usize::MAX };
 pub(super) const COUNT: Kind = Kind::Integer { least: 0, most: i64::MAX };
+pub(super) const TEXTS: Kind = list(&TEXT);
 /// A list that is empty in this version.
 const NONE: Kind = Kind::List { of: &Kind::Any, least: 0, most: 0 };
 const PAIRS: Kind = Kind::Pairs(super::Pairs::New);
@@ -260,9 +261,9 @@ pub static LIMITED: Table = Table {
     about: "Nowhere but where it is named.",
     fields: &[
         is(&["limited"]),
-        has("allowed_hosts", NONE, "Always empty in this version."),
-        has("allow_mcp_servers", Kind::Flag, "Always false in this version."),
-        has("allow_package_managers", Kind::Flag, "Always false in this version."),
+        has("allowed_hosts", TEXTS, "Hosts that may be reached, as they were sent."),
+        has("allow_mcp_servers", Kind::Flag, "Whether the agent's MCP servers are, too."),
+        has("allow_package_managers", Kind::Flag, "Whether the public registries are, too."),
     ],
 };
 /// Where a sandbox may connect to.
@@ -308,6 +309,12 @@ pub static ENVIRONMENT: Table = Table {
         has("config", Kind::Object(&CLOUD), "What a sandbox in it has."),
         METADATA,
         has("scope", Kind::choice(&["organization"]), "Who sees it."),
+        has(
+            "posthouse",
+            Kind::Object(&super::own::ENVIRONMENT_EXTENSION),
+            "What the original API lacks, where there is any.",
+        )
+        .optional(),
         CREATED,
         UPDATED,
         ARCHIVED,
@@ -513,6 +520,7 @@ pages! {
     ];
     KEYS "KeyPage" Kind::Object(&super::own::KEY), [NEXT];
     WORKSPACES "WorkspacePage" Kind::Object(&super::own::WORKSPACE), [NEXT];
+    SANDBOX_RECORDS "SandboxRecordPage" Kind::Union(&super::own::RECORD), [NEXT];
     SANDBOXES "SandboxList" Kind::Object(&super::own::SANDBOX), [];
 }
 

@@ -1,6 +1,7 @@
 //! Tables of environments, as clients send them.
 
 use super::{Field, Kind, Member, Null, Pairs, Table, Union, agents::METADATA};
+use crate::host::LONGEST;
 
 /// The name of an environment.
 pub const NAME: Field =
@@ -87,29 +88,74 @@ pub static UNRESTRICTED: Table = Table {
     fields: &[Field::tag(&["unrestricted"])],
 };
 
-const NOTHING: &str = "leave it out, so that nothing is allowed";
+/// How many hosts a list of them has at most.
+const HOSTS: usize = 1000;
+const A_HOST: &Kind = &Kind::Text { least: 1, most: LONGEST };
+/// A member of a `limited` policy: what is not sent stays, if the policy was `limited` before.
+const fn limited(name: &'static str, kind: Kind, about: &'static str) -> Field {
+    Field::new(name, kind, about).keeps()
+}
+
 /// Hosts that may be reached.
-pub const ALLOWED_HOSTS: Field =
-    Field::later("allowed_hosts", "Hosts that may be reached.").right(NOTHING);
-/// Classes of hosts that may be reached.
-pub const ALLOWED: [Field; 2] = [
-    Field::new("allow_mcp_servers", Kind::Flag, "The hosts of the agent's MCP servers.")
-        .means("false")
-        .right(NOTHING)
-        .rule("true is not supported by this version.")
-        .example("false"),
-    Field::new("allow_package_managers", Kind::Flag, "The public registries.")
-        .means("false")
-        .right(NOTHING)
-        .rule("true is not supported by this version.")
-        .example("false"),
-];
+pub const ALLOWED_HOSTS: Field = limited(
+    "allowed_hosts",
+    Kind::List { of: A_HOST, least: 0, most: HOSTS },
+    "Hosts that may be reached: a name, *. and a name for all names below it at any depth (and not for \
+     itself), or an IPv4 address. Left out in a new policy: none.",
+)
+.rule("No scheme, no port, no path, no IPv6; a * only as the whole first label in front of a name.")
+.example(r#"["api.example.com", "*.example.org"]"#);
+/// Whether MCP servers may be reached.
+pub const ALLOW_MCP_SERVERS: Field = limited(
+    "allow_mcp_servers",
+    Kind::Flag,
+    "Whether the hosts of the agent's MCP servers may be reached as well. Left out in a new policy: \
+     false.",
+)
+.example("true");
+/// Whether registries may be reached.
+pub const ALLOW_PACKAGE_MANAGERS: Field = limited(
+    "allow_package_managers",
+    Kind::Flag,
+    "Whether the public registries and places of code may be reached as well; docs/SANDBOX.md has the \
+     list. Left out in a new policy: false.",
+)
+.example("true");
 
 /// Nowhere but where it is named.
 pub static LIMITED: Table = Table {
     name: "LimitedNetworkingParams",
-    about: "Nowhere, since this version takes no exceptions.",
-    fields: &[Field::tag(&["limited"]), ALLOWED_HOSTS, ALLOWED[0], ALLOWED[1]],
+    about: "Nowhere but where it is named. In a change of a policy that was limited before, what is left \
+            out stays.",
+    fields: &[Field::tag(&["limited"]), ALLOWED_HOSTS, ALLOW_MCP_SERVERS, ALLOW_PACKAGE_MANAGERS],
+};
+
+/// Hosts whose TLS is left alone.
+pub const PASSTHROUGH_HOSTS: Field = Field::new(
+    "passthrough_hosts",
+    Kind::List { of: A_HOST, least: 0, most: HOSTS },
+    "Hosts whose TLS is not ended by the door, for clients that pin certificates: they may be reached, \
+     are known by the name that the client asks for alone, and no secret is put in. Names, as in \
+     allowed_hosts.",
+)
+.keeps()
+.null(Null::Clears)
+.rule("As in allowed_hosts, and no address.")
+.example(r#"["pinned.example.com"]"#);
+/// What an environment has beyond the original API.
+pub const EXTENSION_FIELD: Field = Field::new(
+    "posthouse",
+    Kind::Object(&EXTENSION),
+    "What the original API lacks. Null clears all of it.",
+)
+.keeps()
+.null(Null::Clears)
+.example(r#"{"passthrough_hosts": ["pinned.example.com"]}"#);
+/// What an environment has beyond the original API.
+pub static EXTENSION: Table = Table {
+    name: "EnvironmentExtensionParams",
+    about: "What an environment has beyond the original API.",
+    fields: &[PASSTHROUGH_HOSTS],
 };
 
 /// The kind of packages.
@@ -159,7 +205,7 @@ pub const SCOPE: Field = Field {
 pub static CREATE: Table = Table {
     name: "EnvironmentCreateParams",
     about: "A new environment.",
-    fields: &[NAME, DESCRIPTION, CONFIG_FIELD, METADATA, SCOPE],
+    fields: &[NAME, DESCRIPTION, CONFIG_FIELD, METADATA, SCOPE, EXTENSION_FIELD],
 };
 
 /// A change of an environment.
@@ -167,5 +213,5 @@ pub static UPDATE: Table = Table {
     name: "EnvironmentUpdateParams",
     about: "A change of an environment. What is left out stays. Sessions keep the configuration \
             that they were made with.",
-    fields: &[NEW_NAME, NEW_DESCRIPTION, NEW_CONFIG, METADATA_PATCH, SCOPE],
+    fields: &[NEW_NAME, NEW_DESCRIPTION, NEW_CONFIG, METADATA_PATCH, SCOPE, EXTENSION_FIELD],
 };

@@ -203,6 +203,13 @@ pub static PROBLEM: Table = Table {
         has("type", TEXT, "Its sort, such as model_overloaded_error."),
         has("message", TEXT, "For people."),
         has("retry_status", Kind::Union(&RETRY), "Whether it is tried again."),
+        has(
+            "credential_id",
+            Kind::Id(IdKind::Credential),
+            "The credential, where it is about one.",
+        )
+        .optional(),
+        has("vault_id", Kind::Id(IdKind::Vault), "The vault of that credential.").optional(),
     ],
 };
 

@@ -1,15 +1,20 @@
-//! Tables of what no session is about: sandboxes that live, models, keys and workspaces.
+//! Tables of what no session is about: sandboxes, models, keys and workspaces.
 
 use super::{
-    Field, Kind, Table,
-    answers::{COUNT, CREATED, TEXT, has, is},
+    Field, Kind, Member, Table, Union,
+    answers::{COUNT, CREATED, TEXT, TEXTS, has, is},
     lists::{LIMIT_MANY, PAGE},
 };
 use crate::id::IdKind;
 
-const TEXTS: Kind =
-    Kind::List { of: &Kind::Text { least: 0, most: usize::MAX }, least: 0, most: usize::MAX };
 const SESSION: Field = has("session_id", Kind::Id(IdKind::Session), "Its session.");
+
+/// What an environment has beyond the original API.
+pub static ENVIRONMENT_EXTENSION: Table = Table {
+    name: "EnvironmentExtension",
+    about: "What an environment has beyond the original API.",
+    fields: &[has("passthrough_hosts", TEXTS, "Hosts whose TLS the door does not end.")],
+};
 
 /// How a sandbox is kept apart.
 pub static ISOLATION: Table = Table {
@@ -45,6 +50,41 @@ pub static LIMITS: Table = Table {
         has("call_seconds", Kind::Number, "How long a call may take."),
     ],
 };
+/// What the door's decisions rest on.
+const RULES: Kind = Kind::choice(&[
+    "unrestricted",
+    "allowed_hosts",
+    "package_managers",
+    "mcp_servers",
+    "passthrough",
+    "not_listed",
+    "port",
+    "guard",
+    "unknown",
+    "mismatch",
+    "protocol",
+    "certificate",
+]);
+/// A host that a sandbox may reach.
+pub static ALLOWED_HOST: Table = Table {
+    name: "AllowedHost",
+    about: "A host that a sandbox may reach, and why.",
+    fields: &[
+        has("host", TEXT, "A name, *. and a name, or an IPv4 address."),
+        has("rule", RULES, "What of its environment says so."),
+    ],
+};
+const AN_ALLOWED_HOST: &Kind = &Kind::Object(&ALLOWED_HOST);
+const ALLOWLIST: Field = has(
+    "allowlist",
+    Kind::List { of: AN_ALLOWED_HOST, least: 0, most: usize::MAX },
+    "The hosts that its door lets through, as it holds them; null for all public ones.",
+)
+.or_null();
+const PASSTHROUGH: Field = has("passthrough", TEXTS, "The hosts whose TLS its door does not end.");
+const IS_APART: Field = has("isolation", Kind::Object(&ISOLATION), "How it is kept apart.");
+const MAY_USE: Field = has("limits", Kind::Object(&LIMITS), "What it may use.");
+
 /// A sandbox that lives.
 pub static SANDBOX: Table = Table {
     name: "Sandbox",
@@ -56,9 +96,11 @@ pub static SANDBOX: Table = Table {
         has("started_at", Kind::Time, "When it was started."),
         has("calls", COUNT, "How many calls it has taken."),
         has("busy", Kind::Flag, "Whether a call is under way."),
-        has("isolation", Kind::Object(&ISOLATION), "How it is kept apart."),
-        has("limits", Kind::Object(&LIMITS), "What it may use."),
+        IS_APART,
+        MAY_USE,
         has("memory_bytes", COUNT, "What it uses, where the host tells.").or_null(),
+        ALLOWLIST,
+        PASSTHROUGH,
     ],
 };
 /// What came of a kill.
@@ -70,6 +112,103 @@ pub static KILLED: Table = Table {
         SESSION,
         has("was_live", Kind::Flag, "Whether there was anything to end."),
     ],
+};
+
+const RECORD_ID: Field = has("id", Kind::Id(IdKind::SandboxRecord), "Its id.");
+const RECORDED: Field = has("created_at", Kind::Time, "When it was written, or first so.");
+const HOST: Field = has("host", TEXT, "The host's name, or its address where no name is known.");
+const PORT: Field = has("port", Kind::Integer { least: 0, most: 65535 }, "The port.");
+const DECIDED_ON: Field = Field {
+    about: "The host's name, or its address where no name is known; null where there were too many \
+            at a time to tell each, and this one tells how many.",
+    ..HOST.or_null()
+};
+const DECIDED_PORT: Field = Field {
+    about: "The port; null where a name was asked for, or where host is null.",
+    ..PORT.or_null()
+};
+const DECIDED_BY: Field = has("rule", RULES, "What has decided; null where host is.").or_null();
+const COUNTED: Field = has("count", COUNT, "How often it was so, until last_at.");
+const LAST: Field = has("last_at", Kind::Time, "When it was last so.");
+const CALLS: Field = has(
+    "event_ids",
+    Kind::List { of: &Kind::Id(IdKind::Event), least: 0, most: usize::MAX },
+    "The calls that were under way.",
+);
+macro_rules! records {
+    ($($constant:ident $name:literal $kind:literal $about:literal [$($field:expr),*];)*) => {$(
+        #[doc = $about]
+        pub static $constant: Table = Table {
+            name: $name,
+            about: $about,
+            fields: &[
+                is(&["sandbox_record"]),
+                RECORD_ID,
+                SESSION,
+                has("kind", Kind::choice(&[$kind]), "What it tells of."),
+                RECORDED,
+                $($field),*
+            ],
+        };
+    )*};
+}
+records! {
+    RECORD_OF_SANDBOX "SandboxStartRecord" "sandbox" "A sandbox was made." [
+        has("version", TEXT, "The server's version."),
+        has("kernel", TEXT, "The host's kernel."),
+        IS_APART,
+        MAY_USE,
+        ALLOWLIST,
+        PASSTHROUGH
+    ];
+    RECORD_OF_ALLOW "SandboxAllowRecord" "allow" "The door has let something through."
+        [DECIDED_ON, DECIDED_PORT, DECIDED_BY, CALLS, COUNTED, LAST];
+    RECORD_OF_DENY "SandboxDenyRecord" "deny" "The door has refused something."
+        [DECIDED_ON, DECIDED_PORT, DECIDED_BY, CALLS, COUNTED, LAST];
+    RECORD_OF_INJECTION "SandboxInjectionRecord" "injection"
+        "The door has put a secret into a request." [
+            has("vault_id", Kind::Id(IdKind::Vault), "The vault."),
+            has("credential_id", Kind::Id(IdKind::Credential), "The credential."),
+            HOST,
+            PORT,
+            has("method", TEXT, "The request's method."),
+            has("location", Kind::Object(&LOCATION), "Where it went."),
+            CALLS
+        ];
+}
+/// Where in a request a secret went.
+pub static LOCATION: Table = Table {
+    name: "InjectionLocation",
+    about: "Where in a request a secret went.",
+    fields: &[
+        has("header", Kind::Flag, "Into a header."),
+        has("body", Kind::Flag, "Into the body, which was looked through while it was sent."),
+    ],
+};
+/// What a sandbox is, or has done.
+pub static RECORD: Union = Union {
+    name: "SandboxRecord",
+    tag: "kind",
+    members: &[
+        Member::taken("sandbox", &RECORD_OF_SANDBOX),
+        Member::taken("allow", &RECORD_OF_ALLOW),
+        Member::taken("deny", &RECORD_OF_DENY),
+        Member::taken("injection", &RECORD_OF_INJECTION),
+    ],
+};
+/// The kinds of records.
+pub const RECORD_KINDS: &[&str] = &["sandbox", "allow", "deny", "injection"];
+/// Which records.
+pub const RECORD_TYPES: Field = Field::new(
+    "types",
+    Kind::List { of: &Kind::choice(RECORD_KINDS), least: 0, most: 100 },
+    "Only records of these kinds.",
+);
+/// `GET /posthouse/v1/sandboxes/{session}/records`.
+pub static RECORDS: Table = Table {
+    name: "SandboxRecordListQuery",
+    about: "Records of a session's sandboxes, the newest first.",
+    fields: &[LIMIT_MANY, PAGE, RECORD_TYPES],
 };
 
 /// A model.

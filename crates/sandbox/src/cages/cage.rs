@@ -36,7 +36,7 @@ use crate::{
     door::{Authority, Door},
     frame::{self, FromHelper, Setup, ToHelper},
     launcher::{self, Identity, Launcher},
-    settings::{Isolation, Limits, Settings},
+    settings::{Allowed, Isolation, Limits, Networking, Settings},
     tools::Outcome,
 };
 
@@ -82,6 +82,10 @@ pub struct Live {
     pub limits: Limits,
     /// What its processes use, in bytes, where it is counted.
     pub memory_bytes: Option<u64>,
+    /// The hosts that its door lets through, as it holds them; none for all public ones.
+    pub allowlist: Option<Vec<Allowed>>,
+    /// The hosts whose TLS its door does not end.
+    pub passthrough: Vec<String>,
 }
 
 /// How a cage is kept apart: what is in force, not what was asked for.
@@ -131,6 +135,8 @@ pub(super) struct Cage {
     pub(super) links: Vec<Link>,
     isolated: Isolated,
     limits: Limits,
+    /// What its door holds; without a door there is no list.
+    networking: Networking,
     started: SystemTime,
     calls: AtomicU64,
     open: Mutex<HashMap<String, oneshot::Sender<Outcome>>>,
@@ -227,6 +233,10 @@ impl Cage {
             process: guard.keep().map_err(|error| fail("keeping its process", &error))?,
             folder: parts.folder,
             links: parts.links,
+            networking: match isolation {
+                Isolation::None => Networking::default(),
+                Isolation::Namespaces => parts.place.networking.clone(),
+            },
             isolated,
             limits: parts.settings.limits,
             started: SystemTime::now(),
@@ -319,6 +329,8 @@ impl Cage {
             isolation: self.isolated.clone(),
             limits: self.limits,
             memory_bytes: lock(&self.group).as_ref().and_then(Group::memory_now),
+            allowlist: self.networking.allowed.clone(),
+            passthrough: self.networking.passthrough.clone(),
         }
     }
 

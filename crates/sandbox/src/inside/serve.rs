@@ -18,14 +18,12 @@ use super::queue::{Queue, Ticket};
 use crate::{
     frame::{self, FromHelper, ToHelper},
     journal,
-    tools::{Outcome, Stop, Tools},
+    tools::{LOOKS, Outcome, Stop, Tools},
 };
 
 /// Room for a call's thread. Searches recurse, results do not lie on the stack.
 const STACK: usize = 1 << 20;
 
-/// The tools that change nothing.
-const LOOKS: [&str; 3] = ["read", "glob", "grep"];
 /// What is said of a call that was stopped before it had begun.
 const INTERRUPTED: &str = "[interrupted before it had begun]";
 

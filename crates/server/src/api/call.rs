@@ -13,7 +13,7 @@ use axum::{
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use posthouse_protocol::{
-    ApiError, ErrorKind, Fields, Micros, id::IdKind, query::Query, schema::EMPTY,
+    ApiError, ErrorKind, Fields, Micros, fields::wrong, id::IdKind, query::Query, schema::EMPTY,
 };
 use posthouse_store::{
     answers::{self, Post},
@@ -146,6 +146,18 @@ impl Call {
     /// When the system gives no random numbers.
     pub fn mint(&self, kind: IdKind) -> Result<String, Refusal> {
         Ok(keys::mint(kind, self.at)?)
+    }
+
+    /// Refuses an `Idempotency-Key` where no answer is kept.
+    ///
+    /// # Errors
+    /// 400 that says why it can't be honoured.
+    pub fn no_idempotency_key(&self, why: &str) -> Result<(), ApiError> {
+        if !self.parts.headers.contains_key("idempotency-key") {
+            return Ok(());
+        }
+        let what = format!("can't be honoured, because {why}");
+        Err(wrong("Idempotency-Key", &what, "leave it out"))
     }
 
     /// What tells this POST from others.

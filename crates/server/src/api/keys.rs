@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use posthouse_protocol::{
     ApiError, ErrorKind, Fields, Micros,
-    fields::wrong,
     id::IdKind,
     page::{Cursor, Order, Page, Position},
     schema::{lists, own as schema},
@@ -31,10 +30,7 @@ const LIST: &str = "keys";
 /// administrator names a workspace that is not there.
 pub async fn create(call: Call) -> Result<Answer, Refusal> {
     call.no_query()?;
-    if call.header("idempotency-key").is_some() {
-        let what = "can't be honoured, because the answer holds a secret and is kept nowhere";
-        return Err(wrong("Idempotency-Key", what, "leave it out").into());
-    }
+    call.no_idempotency_key("the answer holds a secret and is kept nowhere")?;
     let new = parse(&call, call.fields()?)?;
     let (secret, row) = new.generate(call.at)?;
     let mut shown = show(&row);
@@ -53,9 +49,10 @@ pub async fn create(call: Call) -> Result<Answer, Refusal> {
 /// open has ended. A second time changes nothing.
 ///
 /// # Errors
-/// 404; 403 when an administrator's key is revoked by somebody else.
+/// 400 for an `Idempotency-Key`; 404; 403 when an administrator's key is revoked by somebody else.
 pub async fn revoke(call: Call) -> Result<Answer, Refusal> {
     call.no_query()?;
+    call.no_idempotency_key("the answer is not kept, and a second time changes nothing anyhow")?;
     let id = call.id(0, IdKind::Key)?.to_owned();
     call.no_fields()?;
     let (at, admin) = (call.at.0, call.principal.admin);

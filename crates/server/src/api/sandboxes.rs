@@ -1,4 +1,5 @@
-//! `/posthouse/v1/sandboxes`: the sandboxes that live, and how one is ended.
+//! `/posthouse/v1/sandboxes`: the sandboxes that live, how one is ended, and what those of a session
+//! have done.
 //!
 //! What a sandbox is and how it ends is known to the engine's hands; this file looks whose it
 //! is.
@@ -13,11 +14,20 @@ use posthouse_engine::{
     line::Scribe,
     sessions,
 };
-use posthouse_protocol::event::ClientEvent;
-use posthouse_store::log::Input;
+use posthouse_protocol::{
+    event::ClientEvent,
+    page::{Cursor, Order, Page, Position},
+    schema::{lists, own as schema},
+};
+use posthouse_store::{
+    log::Input,
+    tables::sandbox_records::{self, SandboxRecordRow},
+};
 use serde_json::{Value, json};
 
 use super::{Answer, Call, Refusal, sessions as session_routes};
+
+const RECORDS: &str = "sandbox_records";
 
 /// `GET /posthouse/v1/sandboxes`: those of the caller's sessions.
 ///
@@ -36,13 +46,40 @@ pub async fn list(call: Call) -> Result<Answer, Refusal> {
     Ok(Answer::new(json!({ "data": data }).to_string()))
 }
 
+/// `GET /posthouse/v1/sandboxes/{session}/records`: what the session's sandboxes were made with, what
+/// their doors have let through and refused, and where a secret was put in; the newest first.
+///
+/// # Errors
+/// 400 about the query, 404.
+pub async fn records(call: Call) -> Result<Answer, Refusal> {
+    let mut query = call.query()?;
+    let limit = query.limit(&lists::LIMIT_MANY)?;
+    let cursor = query.page(&lists::PAGE, RECORDS, Order::Desc)?;
+    let kinds = query.choices(&schema::RECORD_TYPES, |_| false)?;
+    query.finish(&schema::RECORDS)?;
+    let session = session_routes::find_row(&call)?.id;
+    // What was decided a moment ago is on its way into the database.
+    call.app.vaults.flush_records().await;
+    let look = move |connection: &_| {
+        let after = cursor.as_ref().map(|at| (at.position.number, at.position.id.as_str()));
+        sandbox_records::list(connection, &session, &kinds, after, limit + 1)
+    };
+    let rows = call.app.database.read_many(look).await?;
+    let cursor = |row: &SandboxRecordRow| {
+        let position = Position { number: row.at, id: row.id.clone() };
+        Cursor::after(RECORDS, Order::Desc, position)
+    };
+    Ok(Answer::new(Page::cut(rows, limit, cursor, |row| row.body).to_json()))
+}
+
 /// `POST /posthouse/v1/sandboxes/{session}/kill`: interrupts the session if it is at work, then
 /// ends its sandbox with all that runs in it.
 ///
 /// # Errors
-/// 404.
+/// 400 for an `Idempotency-Key`, 404.
 pub async fn kill(call: Call) -> Result<Answer, Refusal> {
     call.no_query()?;
+    call.no_idempotency_key("the answer says what was there at the time, and is not kept")?;
     call.no_fields()?;
     let session = session_routes::find_row(&call)?.id;
     interrupt(&call, &session).await?;

@@ -5,13 +5,16 @@
 use std::sync::Arc;
 
 use posthouse_engine::{
+    networking,
     own::SessionOpened,
     sessions::{self, Document},
     summary::{Status, Summary},
+    vault::Unreachable,
 };
 use posthouse_protocol::{
     ApiError, ErrorKind, Fields, Given, Micros,
     agent::{self, Agent, ModelRules, Reference, SessionAgent},
+    environment::Extension,
     event::ClientEvent,
     fields::wrong,
     id::IdKind,
@@ -66,19 +69,23 @@ pub async fn create(call: Call) -> Result<Answer, Refusal> {
     }
     fields.finish(&schema::CREATE)?;
     let agent = copy_agent(&call, agent).await?;
-    let config = find_environment(&call, &environment)?;
+    let StoredEnvironment { config, posthouse } = find_environment(&call, &environment)?;
     let opened = SessionOpened {
         session: call.mint(IdKind::Session)?,
         thread: call.mint(IdKind::Thread)?.into(),
         agent,
         environment,
         config,
+        passthrough_hosts: posthouse.passthrough_hosts,
+        vault_ids: Vec::new(),
         title,
         metadata,
     };
     let engine = &call.app.engine;
     let chance = engine.chance().clone();
-    let (drafts, wakes) = sessions::open(&opened, events, call.at, &mut || chance.bytes())?;
+    let unreachable = find_unreachable(&call, &opened)?;
+    let (drafts, wakes) =
+        sessions::open(&opened, &unreachable, events, call.at, &mut || chance.bytes())?;
     let new = NewSession {
         id: opened.session.clone(),
         workspace: call.principal.workspace.to_string(),
@@ -423,7 +430,16 @@ fn load_agent(call: &Call, id: &str, version: Option<i64>) -> Result<Agent, Refu
     Ok(serde_json::from_str(&row.body)?)
 }
 
-fn find_environment(call: &Call, id: &str) -> Result<Box<RawValue>, Refusal> {
+/// The credentials of a new session whose values its environment keeps from hosts that they are for.
+fn find_unreachable(call: &Call, opened: &SessionOpened) -> Result<Vec<Unreachable>, Refusal> {
+    let networking = networking::networking(opened)?;
+    let allows = |host: &str| networking::lets_through(&networking, host);
+    let workspace = &call.principal.workspace;
+    let found = call.app.vaults.unreachable(workspace, &opened.vault_ids, allows);
+    found.map_err(|error| Refusal::Fault(error.into()))
+}
+
+fn find_environment(call: &Call, id: &str) -> Result<StoredEnvironment, Refusal> {
     let workspace = &call.principal.workspace;
     let row = call
         .app
@@ -435,14 +451,15 @@ fn find_environment(call: &Call, id: &str) -> Result<Box<RawValue>, Refusal> {
             ApiError::new(ErrorKind::Invalid, format!("Environment {id} is archived.")).into()
         );
     }
-    let environment: StoredEnvironment = serde_json::from_str(&row.body)?;
-    Ok(environment.config)
+    Ok(serde_json::from_str(&row.body)?)
 }
 
 /// The part of an environment that a session keeps.
 #[derive(serde::Deserialize)]
 struct StoredEnvironment {
     config: Box<RawValue>,
+    #[serde(default)]
+    posthouse: Extension,
 }
 
 /// The primary thread's id of a row.

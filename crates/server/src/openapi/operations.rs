@@ -389,10 +389,20 @@ pub(super) const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/posthouse/v1/sandboxes/{session}/kill",
         name: "killSandbox",
-        about: "Interrupts a session and ends its sandbox. An extension.",
+        about: "Interrupts a session and ends its sandbox; an Idempotency-Key is refused. An \
+                extension.",
         body: Body::Empty,
         answer: Answer::Table(&own::KILLED),
         keeps_answer: false,
+        ..PLAIN
+    },
+    Operation {
+        path: "/posthouse/v1/sandboxes/{session}/records",
+        name: "listSandboxRecords",
+        about: "Lists what a session's sandboxes were made with, what their doors have let through and \
+                refused, and where secrets were put in, the newest first. An extension.",
+        query: Some(&own::RECORDS),
+        answer: Answer::Table(&answers::SANDBOX_RECORDS),
         ..PLAIN
     },
     Operation {
@@ -419,7 +429,8 @@ pub(super) const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/posthouse/v1/keys/{key}/revoke",
         name: "revokeKey",
-        about: "Revokes a key at once; a second time changes nothing. An extension.",
+        about: "Revokes a key at once; a second time changes nothing, and an Idempotency-Key is \
+                refused. An extension.",
         body: Body::Empty,
         answer: Answer::Table(&own::KEY),
         keeps_answer: false,

@@ -1,5 +1,6 @@
 //! Environments over HTTP.
 
+use posthouse_protocol::environment::package_managers::PACKAGE_MANAGERS;
 use serde_json::{Value, json};
 
 use crate::app::TestApp;
@@ -45,8 +46,9 @@ async fn what_is_not_supported_is_refused_by_name() {
         ),
         (
             json!({ "type": "cloud",
-                    "networking": { "type": "limited", "allowed_hosts": ["a.b"] } }),
-            "config.networking.allowed_hosts: is not supported",
+                    "networking": { "type": "limited", "allowed_hosts": ["a.b:443"] } }),
+            "`allowed_hosts` entry \"a.b:443\" contains a port. Entries must be bare hostnames without \
+             ports.",
         ),
         (json!({ "type": "moon" }), "Failed to parse request: config.type: \"moon\""),
     ] {
@@ -62,6 +64,58 @@ async fn what_is_not_supported_is_refused_by_name() {
     let change = app.post(&path, json!({ "config": { "type": "self_hosted" } })).await;
     change.refused(400);
     assert_eq!(change.json()["error"]["details"]["error_code"], "invalid_config_type_change");
+}
+
+#[tokio::test]
+async fn a_session_keeps_the_hosts_that_its_environment_had() {
+    let app = TestApp::new().await;
+    let networking = json!({
+        "type": "limited", "allowed_hosts": ["API.example.com", "*.example.org"],
+        "allow_mcp_servers": true, "allow_package_managers": true,
+    });
+    let body = json!({
+        "name": "e", "config": { "type": "cloud", "networking": networking },
+        "posthouse": { "passthrough_hosts": ["pinned.example.com"] },
+    });
+    let made = app.post("/v1/environments", body.clone()).await.ok();
+    assert_eq!(made["config"]["networking"], networking);
+    assert_eq!(made["posthouse"], body["posthouse"]);
+    let agent = app.post("/v1/agents", json!({ "name": "a", "model": "test/m" })).await.ok();
+    let session = json!({ "agent": agent["id"], "environment_id": made["id"] });
+    let session = app.post("/v1/sessions", session).await.ok();
+    let path = format!("/v1/environments/{}", made["id"].as_str().unwrap());
+    assert_eq!(app.get(&path).await.ok(), made);
+    let change = json!({
+        "config": { "type": "cloud", "networking": { "type": "limited", "allowed_hosts": [] } },
+        "posthouse": null,
+    });
+    let changed = app.post(&path, change).await.ok();
+    assert_eq!(changed["config"]["networking"]["allow_package_managers"], true);
+    assert_eq!(changed["config"]["networking"]["allowed_hosts"], json!([]));
+    assert_eq!(changed.get("posthouse"), None);
+    let own =
+        format!("/v1/sessions/{}/events?posthouse_events=true", session["id"].as_str().unwrap());
+    let opened = app.get(&own).await.ok()["data"][0].take();
+    assert_eq!(opened["type"], "posthouse.session_opened");
+    assert_eq!(opened["data"]["config"]["networking"], networking);
+    assert_eq!(opened["data"]["passthrough_hosts"], json!(["pinned.example.com"]));
+}
+
+#[test]
+fn the_hosts_of_package_managers_are_those_of_the_document() {
+    let document = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/SANDBOX.md");
+    let document = std::fs::read_to_string(document).unwrap();
+    let (_, section) = document.split_once("### Package managers\n").unwrap();
+    let rows = section.lines().skip_while(|line| !line.starts_with("|---")).skip(1);
+    let rows: Vec<_> = rows.take_while(|line| line.starts_with('|')).collect();
+    let expected: Vec<_> = PACKAGE_MANAGERS
+        .iter()
+        .map(|one| {
+            let hosts: Vec<_> = one.hosts.iter().map(|host| format!("`{host}`")).collect();
+            format!("| {} | {} |", one.name, hosts.join(", "))
+        })
+        .collect();
+    assert_eq!(rows, expected);
 }
 
 #[tokio::test]

@@ -53,7 +53,8 @@ fn kind(parameter: &str) -> IdKind {
 
 /// All ids in a text.
 fn ids_in(text: &str) -> BTreeSet<String> {
-    let prefixes = ["agent", "env", "sesn", "sthr", "sevt", "sesrsc", "file", "wrkspc", "key"];
+    let prefixes =
+        ["agent", "env", "sesn", "sthr", "sevt", "sesrsc", "file", "wrkspc", "key", "sbrec"];
     let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
     let is_id = |word: &&str| {
         let parts = word.split_once('_');
@@ -448,6 +449,11 @@ async fn a_sandbox_is_seen_and_ended_from_its_own_workspace_alone() {
     assert_eq!(plain(&refused, &[]), plain(&expected, &[]));
     assert_eq!(server.sandboxes().await.len(), 1);
     assert!(!server.is_idle(&session).await);
+    let records = |session: &str| format!("/posthouse/v1/sandboxes/{session}/records");
+    let refused = ask(Method::GET, &records(&session)).await;
+    let expected = ask(Method::GET, &records(&unknown(IdKind::Session))).await;
+    assert_eq!((refused.status.as_u16(), plain(&refused, &[])), (404, plain(&expected, &[])));
+    server.get(&records(&session)).await.ok();
     let killed = server.post(&kill(&session), Value::Null).await.ok();
     assert_eq!(killed["was_live"], true);
 }

@@ -3,11 +3,15 @@
 
 use std::time::Duration;
 
+use posthouse::{api::call::now, keys::mint};
+use posthouse_protocol::{Micros, id::IdKind};
+use posthouse_store::tables::sandbox_records::{self, SandboxRecordRow};
+use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{
-    app::{KEY, TestApp},
+    app::{KEY, TestApp, send},
     command_line::{posthouse, run},
 };
 
@@ -66,6 +70,126 @@ async fn a_kill_interrupts_what_is_under_way() {
     let (code, _, error) = run(&mut ask(&["kill", MISSING])).await;
     assert_eq!(code, 1);
     assert!(error.contains("Session not found."), "{error}");
+}
+
+/// Writes records of a session's sandboxes, the oldest first, as their ledger does.
+async fn record(app: &TestApp, session: &str, records: Vec<Value>) -> Vec<Value> {
+    let base = now().0;
+    let mut written = Vec::new();
+    let mut rows = Vec::new();
+    for (after, mut record) in (0..).zip(records) {
+        // Two of them are of one moment.
+        let at = Micros(base + after / 2);
+        record["type"] = "sandbox_record".into();
+        record["id"] = mint(IdKind::SandboxRecord, at).unwrap().into();
+        record["session_id"] = session.into();
+        record["created_at"] = at.to_rfc3339().into();
+        rows.push(SandboxRecordRow {
+            id: record["id"].as_str().unwrap().to_owned(),
+            session: session.to_owned(),
+            kind: record["kind"].as_str().unwrap().to_owned(),
+            body: record.to_string(),
+            at: at.0,
+        });
+        written.push(record);
+    }
+    let database = &app.running.app.database;
+    database.write(move |to| sandbox_records::insert(to, &rows)).await.unwrap();
+    written.sort_by_key(|one| (one["created_at"].to_string(), one["id"].to_string()));
+    written.reverse();
+    written
+}
+
+#[tokio::test]
+async fn the_records_of_a_session_are_listed_newest_first() {
+    let app = TestApp::new().await;
+    let agent = app.post("/v1/agents", json!({ "name": "a", "model": "test/m" })).await.ok();
+    let environment = app.post("/v1/environments", json!({ "name": "e" })).await.ok();
+    let body = json!({ "agent": agent["id"], "environment_id": environment["id"] });
+    let session =
+        app.post("/v1/sessions", body.clone()).await.ok()["id"].as_str().unwrap().to_owned();
+    let other = app.post("/v1/sessions", body).await.ok()["id"].as_str().unwrap().to_owned();
+    let path = format!("/posthouse/v1/sandboxes/{session}/records");
+    // A session without any has a list, and only who is no session has none.
+    assert_eq!(app.get(&path).await.ok(), json!({ "data": [], "next_page": null }));
+    let missing = format!("/posthouse/v1/sandboxes/{MISSING}/records");
+    assert_eq!(app.get(&missing).await.refused(404), "Session not found.");
+    app.get("/posthouse/v1/sandboxes/x/records").await.refused(400);
+
+    let denied = |host: &str| {
+        json!({
+            "kind": "deny", "host": host, "port": 443, "rule": "not_listed", "event_ids": [],
+            "count": 1, "last_at": "2026-01-01T00:00:00.000000Z",
+        })
+    };
+    let allowed = json!({
+        "kind": "allow", "host": "a.example", "port": null, "rule": "allowed_hosts",
+        "event_ids": ["sevt_1"], "count": 2, "last_at": "2026-01-01T00:00:00.000000Z",
+    });
+    let hosts = ["a.example", "b.example", "c.example", "d.example"].map(denied);
+    let written = record(&app, &session, hosts.into_iter().chain([allowed]).collect()).await;
+    record(&app, &other, vec![denied("other.example")]).await;
+    assert_eq!(app.get(&path).await.ok()["data"], json!(written));
+    let mut paged = Vec::new();
+    let mut next = String::new();
+    loop {
+        let page = app.get(&format!("{path}?limit=2{next}")).await.ok();
+        paged.extend(page["data"].as_array().unwrap().clone());
+        let Some(cursor) = page["next_page"].as_str() else { break };
+        next = format!("&page={cursor}");
+    }
+    assert_eq!(paged, written);
+    let of = async |types: &str| {
+        let page = app.get(&format!("{path}?{types}")).await.ok();
+        let kinds = page["data"].as_array().unwrap().iter();
+        kinds.map(|one| one["kind"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(of("types[]=allow").await, ["allow"]);
+    assert_eq!(of("types[]=deny&limit=2").await, ["deny", "deny"]);
+    assert_eq!(of("types[]=allow&types[]=deny").await.len(), 5);
+    assert_eq!(of("types[]=sandbox&types[]=injection").await, [""; 0]);
+    app.get(&format!("{path}?types[]=session.error")).await.refused(400);
+    app.get(&format!("{path}?colour=1")).await.refused(400);
+
+    let folder = TempDir::new().unwrap();
+    let ask = |arguments: &[&str]| {
+        let mut command = posthouse(&folder);
+        let to = ["sandboxes", "--url", &app.running.url, "records"];
+        command.env("POSTHOUSE_API_KEY", KEY).args(to).args(arguments);
+        command
+    };
+    let (code, out, _) = run(&mut ask(&[&session, "--type", "deny", "--json"])).await;
+    let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let mut oldest_first: Vec<_> = written.iter().filter(|one| one["kind"] == "deny").collect();
+    oldest_first.reverse();
+    assert_eq!((code, lines.iter().collect::<Vec<_>>()), (0, oldest_first));
+    let (_, out, _) = run(&mut ask(&[&session])).await;
+    assert_eq!(out.lines().count(), 5);
+    assert!(out.contains("  allow      a.example  allowed_hosts  2 times\n"), "{out}");
+    let (_, out, _) = run(&mut ask(&[&other, "--type", "sandbox"])).await;
+    assert_eq!(out, "no records\n");
+
+    app.delete(&format!("/v1/sessions/{session}")).await.ok();
+    app.get(&path).await.refused(404);
+    let left =
+        app.running.app.database.read(|from| sandbox_records::list(from, &session, &[], None, 9));
+    assert_eq!(left.unwrap(), []);
+}
+
+#[tokio::test]
+async fn an_idempotency_key_is_refused_where_no_answer_is_kept() {
+    let app = TestApp::new().await;
+    let key = app.post("/posthouse/v1/keys", json!({ "name": "k", "scopes": ["*:*"] })).await.ok();
+    let revoke = format!("/posthouse/v1/keys/{}/revoke", key["id"].as_str().unwrap());
+    for path in [revoke.clone(), format!("/posthouse/v1/sandboxes/{MISSING}/kill")] {
+        let request = app.request(Method::POST, &path).header("idempotency-key", "k");
+        let refused = send(request).await.refused(400);
+        assert!(refused.starts_with("Idempotency-Key: can't be honoured, because"), "{refused}");
+        assert!(refused.ends_with("; leave it out"), "{refused}");
+    }
+    let keys = app.get("/posthouse/v1/keys").await.ok();
+    assert_eq!(keys["data"][0]["revoked_at"], Value::Null, "nothing was done");
+    assert!(app.post(&revoke, Value::Null).await.ok()["revoked_at"].is_string());
 }
 
 #[tokio::test]

@@ -166,7 +166,8 @@ async fn queries_are_taken_and_refused_as_their_tables_say() {
     let threads = world.app.get(&world.path("/v1/sessions/{session}/threads")).await.ok();
     let thread = threads["data"][0]["id"].as_str().unwrap();
     let of_thread = format!("/v1/sessions/{{session}}/threads/{thread}/events");
-    let tables: [(&str, &Table); 11] = [
+    let tables: [(&str, &Table); 12] = [
+        ("/posthouse/v1/sandboxes/{session}/records", &own::RECORDS),
         ("/posthouse/v1/keys", &own::LIST),
         ("/posthouse/v1/workspaces", &own::LIST),
         ("/v1/agents", &lists::AGENTS),

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use posthouse::{api::call::now, keys::mint};
 use posthouse_protocol::id::IdKind;
-use posthouse_store::tables::files::{self, NewFile};
+use posthouse_store::tables::{
+    files::{self, NewFile},
+    sandbox_records::{self, SandboxRecordRow},
+};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
@@ -123,7 +126,8 @@ impl<'a> Side<'a> {
         (self.event, self.output) = (event, output);
     }
 
-    /// A file that a session's tools have made, which can be downloaded.
+    /// A file that a session's tools have made, which can be downloaded; and what the sandbox has
+    /// refused meanwhile.
     async fn bring_forth(&self, session: &str, name: &str) -> String {
         let app = &self.caller.app.running.app;
         let mut incoming = app.blobs.begin(1 << 20).unwrap();
@@ -133,7 +137,17 @@ impl<'a> Side<'a> {
         let (filename, mime_type) = (name.to_owned(), "text/plain".to_owned());
         let file = NewFile { id: id.clone(), filename, mime_type, at: now(), expires_at: None };
         let (workspace, session) = (self.workspace.clone(), session.to_owned());
+        let records = [0, 1].map(|_| {
+            let id = mint(IdKind::SandboxRecord, now()).unwrap();
+            let body = json!({
+                "type": "sandbox_record", "id": id, "session_id": session, "kind": "deny",
+                "host": format!("{name}.example"),
+            });
+            let (body, session) = (body.to_string(), session.clone());
+            SandboxRecordRow { id, session, kind: "deny".into(), body, at: now().0 }
+        });
         let write = app.database.write(move |to| {
+            sandbox_records::insert(to, &records)?;
             files::insert_output(to, &workspace, &session, file, &mut content, 1 << 30)
         });
         write.await.unwrap();
