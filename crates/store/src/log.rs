@@ -17,7 +17,9 @@ use posthouse_protocol::Micros;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::{
-    Database, Draft, Error, Preview, Record, Seq, Tail, Tick, answers::Post, tables::files,
+    Database, Draft, Error, Preview, Record, Seq, Tail, Tick,
+    answers::Post,
+    tables::{files, sandbox_records},
     tail::Hub,
 };
 #[cfg(test)]
@@ -312,6 +314,7 @@ impl Log {
                     let row = row_of(connection, &id)?.ok_or(InputError::Missing)?;
                     permit(&row).map_err(InputError::Refused)?;
                     files::delete_of_session(connection, &id)?;
+                    sandbox_records::delete_of_session(connection, &id)?;
                     for table in
                         ["records", "session_documents", "session_blobs", "session_outputs"]
                     {
