@@ -12,6 +12,7 @@ mod drive;
 pub mod engine;
 mod flight;
 pub mod input;
+mod ledger;
 pub mod line;
 pub mod own;
 pub mod prompt;
@@ -28,7 +29,7 @@ pub use caged::{Caged, CagedParts, networking};
 pub use clock::{Chance, Clock};
 pub use engine::{Engine, Parts};
 pub use tools::{Hands, ToolCall, ToolFuture, ToolOutcome};
-pub use vault::{VaultParts, Vaults};
+pub use vault::{KeeperOf, VaultParts, Vaults};
 
 #[cfg(test)]
 mod simulation;

@@ -3,40 +3,41 @@
 //! Each vault has a data key of its own, which a root key seals; each credential's secrets are
 //! sealed with it, and bound to their place. Nothing here is ever shown.
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use posthouse_net::Guard;
+use posthouse_sandbox::door::Keeper;
 use posthouse_store::Database;
-use secrecy::SecretString;
 
-use crate::clock::{Chance, Clock};
+use crate::{
+    clock::{Chance, Clock},
+    ledger::Ledger,
+};
 
+mod captured;
+mod envelope;
+mod held;
+mod keeper;
+mod mcp;
+mod probe;
+mod refresh;
 pub mod root;
+#[cfg(test)]
+mod tests;
 
+pub use captured::Captured;
+pub use keeper::{KeeperOf, Unreachable};
+pub use mcp::{AuthError, McpAuth, McpRequest};
+pub use posthouse_protocol::credential::Secrets;
+pub use probe::ValidateError;
+pub use refresh::RefreshError;
 pub use root::{RootKey, RootKeyError, RootKeys};
-
-/// Whose keeper it is.
-pub struct KeeperOf {
-    /// The session.
-    pub session: Arc<str>,
-    /// Its workspace: vaults of others yield nothing.
-    pub workspace: Arc<str>,
-    /// Its vaults. The first one wins where two have the same variable.
-    pub vaults: Arc<[String]>,
-    /// The ids of the tool calls that are running.
-    pub calls: Arc<dyn Fn() -> Vec<Arc<str>> + Send + Sync>,
-}
-
-/// A credential whose values can't reach one of the hosts that it is for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unreachable {
-    /// The credential.
-    pub credential: String,
-    /// Its vault.
-    pub vault: String,
-    /// The host, as the credential names it.
-    pub host: String,
-}
 
 /// Everything that a vault room is made of.
 pub struct VaultParts {
@@ -55,7 +56,17 @@ pub struct VaultParts {
 /// The room of all vaults. Clones share everything.
 #[derive(Clone)]
 pub struct Vaults {
-    parts: Arc<VaultParts>,
+    room: Arc<Room>,
+}
+
+struct Room {
+    parts: VaultParts,
+    ledger: Ledger,
+    data_keys: envelope::DataKeys,
+    /// Raised with each change, so that keepers look again.
+    generation: AtomicU64,
+    /// The credentials that are being refreshed.
+    refreshing: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
 }
 
 /// A vault's data key as it lies in its row.
@@ -78,21 +89,6 @@ pub struct Binding<'a> {
     pub credential: &'a str,
 }
 
-/// What is secret in a credential. A kind of credential uses some of them.
-#[derive(Debug, Clone, Default)]
-pub struct Secrets {
-    /// `mcp_oauth`.
-    pub access_token: Option<SecretString>,
-    /// `mcp_oauth`.
-    pub refresh_token: Option<SecretString>,
-    /// `mcp_oauth`.
-    pub client_secret: Option<SecretString>,
-    /// `static_bearer`, and the value of `posthouse_header`.
-    pub token: Option<SecretString>,
-    /// `environment_variable`.
-    pub secret_value: Option<SecretString>,
-}
-
 /// Why a vault can't be used. The texts hold nothing secret.
 #[derive(Debug, thiserror::Error)]
 pub enum VaultError {
@@ -102,6 +98,9 @@ pub enum VaultError {
     /// What lies there was not sealed here, or not for this place.
     #[error("a sealed secret can't be opened")]
     Sealed,
+    /// The system gives no random bytes.
+    #[error("the system gives no random bytes")]
+    Chance,
     /// The vault is archived: its key is gone.
     #[error("the vault is archived")]
     Archived,
@@ -110,71 +109,56 @@ pub enum VaultError {
     Store(#[from] posthouse_store::Error),
 }
 
+impl std::fmt::Debug for Vaults {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Vaults")
+    }
+}
+
 impl Vaults {
     /// The room.
     #[must_use]
     pub fn new(parts: VaultParts) -> Self {
-        Self { parts: Arc::new(parts) }
-    }
-
-    /// A data key for a new vault.
-    ///
-    /// # Errors
-    /// [`VaultError::Root`].
-    pub async fn make_key(&self, _workspace: &str, _vault: &str) -> Result<SealedKey, VaultError> {
-        let _ = &self.parts;
-        Err(VaultError::Sealed)
-    }
-
-    /// Seals a credential's secrets: base64 for its row.
-    ///
-    /// # Errors
-    /// [`VaultError`].
-    pub async fn seal(
-        &self,
-        _key: &SealedKey,
-        _at: Binding<'_>,
-        _secrets: &Secrets,
-    ) -> Result<String, VaultError> {
-        Err(VaultError::Sealed)
-    }
-
-    /// Opens what [`Self::seal`] has sealed for this place.
-    ///
-    /// # Errors
-    /// [`VaultError`].
-    pub async fn open(
-        &self,
-        _key: &SealedKey,
-        _at: Binding<'_>,
-        _sealed: &str,
-    ) -> Result<Secrets, VaultError> {
-        Err(VaultError::Sealed)
-    }
-
-    /// The keeper of a session's secrets and records, for the door of its sandbox.
-    #[must_use]
-    pub fn keeper(&self, _of: KeeperOf) -> Arc<dyn posthouse_sandbox::door::Keeper> {
-        Arc::new(posthouse_sandbox::door::Nobody)
-    }
-
-    /// Writes what doors have decided and nobody has written yet.
-    pub async fn flush_records(&self) {}
-
-    /// The variables of these vaults with a host that an environment does not let through.
-    ///
-    /// # Errors
-    /// [`VaultError::Store`].
-    pub fn unreachable(
-        &self,
-        _workspace: &str,
-        _vaults: &[String],
-        _allows: impl Fn(&str) -> bool,
-    ) -> Result<Vec<Unreachable>, VaultError> {
-        Ok(Vec::new())
+        let VaultParts { database, clock, chance, .. } = &parts;
+        let ledger = Ledger::new(database.clone(), clock.clone(), chance.clone());
+        let room = Room {
+            parts,
+            ledger,
+            data_keys: envelope::DataKeys::default(),
+            generation: AtomicU64::new(0),
+            refreshing: Mutex::default(),
+        };
+        Self { room: Arc::new(room) }
     }
 
     /// Says that a vault or a credential has changed, so that nobody uses what was read before.
     /// To be called once the change is durable.
-    pub fn changed(&self, _vault: &str) {}
+    pub fn changed(&self, vault: &str) {
+        self.room.data_keys.forget(vault);
+        self.room.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// The keeper of a session's secrets and records, for the door of its sandbox.
+    #[must_use]
+    pub fn keeper(&self, of: KeeperOf) -> Arc<dyn Keeper> {
+        Arc::new(keeper::SessionKeeper::new(self.clone(), of))
+    }
+
+    /// Writes what doors have decided and nobody has written yet; durable when it returns. To be
+    /// called before records are listed, and before the database is closed.
+    pub async fn flush_records(&self) {
+        self.room.ledger.flush().await;
+    }
+
+    /// What only one at a time holds who refreshes this credential.
+    fn lock_of(&self, credential: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut locks = self.room.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lock) = locks.get(credential).and_then(Weak::upgrade) {
+            return lock;
+        }
+        locks.retain(|_, lock| lock.strong_count() > 0);
+        let lock = Arc::default();
+        locks.insert(credential.to_owned(), Arc::downgrade(&lock));
+        lock
+    }
 }

@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod content;
+pub mod credential;
 pub mod environment;
 pub mod error;
 pub mod event;
@@ -16,6 +17,7 @@ pub mod metadata;
 pub mod page;
 pub mod query;
 pub mod resource;
+pub mod sandbox_record;
 pub mod schema;
 pub mod time;
 pub mod timestamp;
