@@ -457,6 +457,7 @@ impl Writer<'_> {
             config: serde_json::value::to_raw_value(&self.firsts.environment["config"])?,
             title: index.is_multiple_of(2).then(|| format!("Letters of day {index}")),
             metadata: [("day".to_owned(), index.to_string())].into(),
+            vault_ids: Vec::new(),
         };
         let said = match fate {
             Fate::Running | Fate::Rescheduling => {

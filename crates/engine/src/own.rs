@@ -42,6 +42,9 @@ pub struct SessionOpened {
     pub title: Option<String>,
     /// The session's metadata.
     pub metadata: BTreeMap<String, String>,
+    /// The vaults with its credentials, in the order in which they are looked through.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vault_ids: Vec<String>,
 }
 
 /// A client event has entered the conversation. One record for each, so that each has a place

@@ -214,6 +214,7 @@ impl Witness {
             config: to_raw_value(&json!({})).unwrap(),
             title: None,
             metadata: Default::default(),
+            vault_ids: Vec::new(),
         };
         let at = engine.clock().now();
         let (drafts, _) = sessions::open(&opened, Vec::new(), at, &mut || dice.bytes()).unwrap();

@@ -1,3 +1,5 @@
+//! Stand-in for trying the routes: not delivered, the real one comes with the merge.
+//!
 //! Vaults: what is secret in a credential, sealed where it lies and opened where it is used.
 //!
 //! Each vault has a data key of its own, which a root key seals; each credential's secrets are
@@ -7,7 +9,8 @@ use std::sync::Arc;
 
 use posthouse_net::Guard;
 use posthouse_store::Database;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use crate::clock::{Chance, Clock};
 
@@ -55,20 +58,7 @@ pub struct Binding<'a> {
     pub credential: &'a str,
 }
 
-/// What is secret in a credential. A kind of credential uses some of them.
-#[derive(Debug, Clone, Default)]
-pub struct Secrets {
-    /// `mcp_oauth`.
-    pub access_token: Option<SecretString>,
-    /// `mcp_oauth`.
-    pub refresh_token: Option<SecretString>,
-    /// `mcp_oauth`.
-    pub client_secret: Option<SecretString>,
-    /// `static_bearer`, and the value of `posthouse_header`.
-    pub token: Option<SecretString>,
-    /// `environment_variable`.
-    pub secret_value: Option<SecretString>,
-}
+pub use posthouse_protocol::credential::Secrets;
 
 /// Why a vault can't be used. The texts hold nothing secret.
 #[derive(Debug, thiserror::Error)]
@@ -94,42 +84,46 @@ impl Vaults {
         Self { parts: Arc::new(parts) }
     }
 
-    /// A data key for a new vault.
-    ///
-    /// # Errors
-    /// [`VaultError::Root`].
-    pub async fn make_key(&self, _workspace: &str, _vault: &str) -> Result<SealedKey, VaultError> {
+    pub async fn make_key(&self, workspace: &str, vault: &str) -> Result<SealedKey, VaultError> {
         let _ = &self.parts;
-        Err(VaultError::Sealed)
+        Ok(SealedKey { root_key: "throwaway".into(), data_key: format!("{workspace}/{vault}") })
     }
-
-    /// Seals a credential's secrets: base64 for its row.
-    ///
-    /// # Errors
-    /// [`VaultError`].
-    pub async fn seal(
-        &self,
-        _key: &SealedKey,
-        _at: Binding<'_>,
-        _secrets: &Secrets,
-    ) -> Result<String, VaultError> {
-        Err(VaultError::Sealed)
+    pub async fn seal(&self, key: &SealedKey, at: Binding<'_>, secrets: &Secrets) -> Result<String, VaultError> {
+        let tell = |one: &Option<SecretString>| one.as_ref().map(|one| one.expose_secret().to_owned());
+        let all = [tell(&secrets.access_token), tell(&secrets.refresh_token), tell(&secrets.client_secret), tell(&secrets.token), tell(&secrets.secret_value)];
+        let json = serde_json::json!([key.data_key, at.workspace, at.vault, at.credential, all]);
+        Ok(STANDARD.encode(json.to_string()))
     }
-
-    /// Opens what [`Self::seal`] has sealed for this place.
-    ///
-    /// # Errors
-    /// [`VaultError`].
-    pub async fn open(
-        &self,
-        _key: &SealedKey,
-        _at: Binding<'_>,
-        _sealed: &str,
-    ) -> Result<Secrets, VaultError> {
-        Err(VaultError::Sealed)
+    pub async fn open(&self, key: &SealedKey, at: Binding<'_>, sealed: &str) -> Result<Secrets, VaultError> {
+        let bytes = STANDARD.decode(sealed).map_err(|_| VaultError::Sealed)?;
+        let (k, w, v, c, all): (String, String, String, String, [Option<String>; 5]) = serde_json::from_slice(&bytes).map_err(|_| VaultError::Sealed)?;
+        if k != key.data_key || w != at.workspace || v != at.vault || c != at.credential { return Err(VaultError::Sealed); }
+        let [a, b, c, d, e] = all.map(|one| one.map(SecretString::from));
+        Ok(Secrets { access_token: a, refresh_token: b, client_secret: c, token: d, secret_value: e })
     }
-
-    /// Says that a vault or a credential has changed, so that nobody uses what was read before.
-    /// To be called once the change is durable.
     pub fn changed(&self, _vault: &str) {}
+    pub async fn validate(&self, workspace: &str, vault: &str, credential: &str) -> Result<serde_json::Value, ValidateError> {
+        use posthouse_store::tables::credentials;
+        let row = self.parts.database.read(|c| credentials::find(c, workspace, vault, credential)).map_err(VaultError::Store)?;
+        let row = row.ok_or(ValidateError::NotFound)?;
+        if !row.body.contains("\"mcp_oauth\"") { return Err(ValidateError::Kind); }
+        if row.archived_at.is_some() { return Err(ValidateError::Archived); }
+        Ok(serde_json::json!({
+            "type": "vault_credential_validation", "credential_id": credential, "vault_id": vault,
+            "validated_at": self.parts.clock.now().to_rfc3339(), "has_refresh_token": row.body.contains("\"refresh\""),
+            "status": "unknown", "mcp_probe": { "method": "initialize", "http_response": null }, "refresh": null,
+        }))
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ValidateError {
+    #[error("n")]
+    NotFound,
+    #[error("k")]
+    Kind,
+    #[error("a")]
+    Archived,
+    #[error(transparent)]
+    Vault(#[from] VaultError),
 }

@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod content;
+pub mod credential;
 pub mod environment;
 pub mod error;
 pub mod event;
@@ -18,6 +19,7 @@ pub mod resource;
 pub mod schema;
 pub mod time;
 pub mod timestamp;
+pub mod vault;
 
 pub use error::{ApiError, ErrorKind};
 pub use fields::{Fields, Given};

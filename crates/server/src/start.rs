@@ -10,7 +10,9 @@ use std::{
 };
 
 use axum::serve::ListenerExt as _;
-use posthouse_engine::{Chance, Clock, Engine, Parts, sessions, step};
+use posthouse_engine::{
+    Chance, Clock, Engine, Parts, VaultParts, Vaults, sessions, step, vault::RootKeys,
+};
 use posthouse_model::Providers;
 use posthouse_store::{
     Blobs, Database, Durability, Log, Options,
@@ -88,7 +90,15 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     let log = Log::new(database.clone(), Arc::new(sessions::fold_row));
     // Sessions that are about to go on may have names that only a list explains.
     config.providers.learn_local().await;
-    let hands = sandbox::hands(&config, address, &log, &blobs)?;
+    let guard = sandbox::guard(&config, address)?;
+    let hands = sandbox::hands(&config, guard.clone(), &log, &blobs)?;
+    let vaults = Vaults::new(VaultParts {
+        database: database.clone(),
+        keys: RootKeys::new(Vec::new()),
+        guard: guard.clone(),
+        clock: Clock::System,
+        chance: Chance::system(),
+    });
     let engine = Engine::new(Parts {
         log,
         providers: config.providers.clone(),
@@ -103,6 +113,8 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     let app = Arc::new(App {
         rules: Arc::new(ProviderRules(config.providers.clone())),
         engine: engine.clone(),
+        vaults,
+        guard,
         database: database.clone(),
         blobs: blobs.clone(),
         files: config.files,

@@ -1,12 +1,15 @@
 //! Plain rows beside the log: agents, environments, API keys, workspaces, files, what is mounted
-//! into sessions and what was taken out of them.
+//! into sessions and what was taken out of them, vaults, their credentials and the ledger.
 
 pub mod agents;
+pub mod credentials;
 pub mod environments;
 pub mod files;
 pub mod keys;
 pub mod outputs;
 pub mod resources;
+pub mod uses;
+pub mod vaults;
 pub mod workspaces;
 
 /// What the functions in here work on; [`crate::Database`] hands it out.

@@ -59,6 +59,7 @@ pub(super) fn opened() -> SessionOpened {
         config: to_raw_value(&json!({})).unwrap(),
         title: None,
         metadata: [].into(),
+        vault_ids: Vec::new(),
     }
 }
 

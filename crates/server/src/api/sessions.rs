@@ -13,12 +13,13 @@ use posthouse_protocol::{
     ApiError, ErrorKind, Fields, Given, Micros,
     agent::{self, Agent, ModelRules, Reference, SessionAgent},
     event::ClientEvent,
-    fields::wrong,
+    fields::{self, wrong},
     id::IdKind,
     metadata,
     page::{Cursor, Order, Page, Position},
     resource,
     schema::{
+        Kind,
         agents::{METADATA, METADATA_PATCH},
         events::INITIAL_EVENTS,
         lists,
@@ -33,7 +34,7 @@ use posthouse_store::{
 };
 use serde_json::{Value, json, value::RawValue};
 
-use super::{Answer, Call, Refusal, files, models, resources};
+use super::{Answer, Call, Refusal, files, models, resources, vaults};
 use crate::scope::{Need, Resource, Verb};
 
 const LIST: &str = "sessions";
@@ -44,8 +45,8 @@ pub(super) const REPLAY_WINDOW: i64 = 60 * 1_000_000;
 /// `POST /v1/sessions`.
 ///
 /// # Errors
-/// 400 that names the field, 404 that names the agent or environment, 403 when the key may send
-/// no events and some are sent.
+/// 400 that names the field, 404 that names the agent, environment or vault, 403 when the key may
+/// send no events and some are sent, or read no vaults and some are named.
 pub async fn create(call: Call) -> Result<Answer, Refusal> {
     call.no_query()?;
     models::learn(&call).await;
@@ -61,7 +62,11 @@ pub async fn create(call: Call) -> Result<Answer, Refusal> {
     }
     let resources = fields.list(&RESOURCES)?.value().unwrap_or_default();
     let resources = resource::parse_list(resources)?;
-    for field in [&schema::BUDGET, &schema::VAULTS, &schema::EXTENSION] {
+    let vault_ids = parse_vaults(&mut fields)?;
+    if !vault_ids.is_empty() {
+        call.require(Need { resource: Resource::Vaults, verb: Verb::Read })?;
+    }
+    for field in [&schema::BUDGET, &schema::EXTENSION] {
         fields.later(field)?;
     }
     fields.finish(&schema::CREATE)?;
@@ -75,6 +80,7 @@ pub async fn create(call: Call) -> Result<Answer, Refusal> {
         config,
         title,
         metadata,
+        vault_ids,
     };
     let engine = &call.app.engine;
     let chance = engine.chance().clone();
@@ -87,10 +93,11 @@ pub async fn create(call: Call) -> Result<Answer, Refusal> {
         at: call.at,
     };
     let claim = wakes.then(|| engine.boot().to_string());
-    let at = call.at;
+    let (at, vault_ids) = (call.at, opened.vault_ids);
     let answered = engine
         .log()
         .create_with(new, drafts, claim, Some(call.post()?), move |connection, row, document| {
+            vaults::check_usable(connection, &row.workspace, &vault_ids)?;
             let mounted =
                 resources::mount_all(connection, &row.workspace, &row.id, &resources, at)?;
             Ok::<_, Refusal>(sessions::show(row, document, &mounted, at)?)
@@ -378,6 +385,22 @@ fn show(call: &Call, row: &SessionRow, document: &str) -> Result<Answer, Refusal
 /// A session that is not there, or not the caller's.
 pub(super) fn missing() -> ApiError {
     ApiError::not_found("Session not found.")
+}
+
+/// The vaults that a new session names.
+fn parse_vaults(fields: &mut Fields) -> Result<Vec<String>, ApiError> {
+    let field = &schema::VAULTS;
+    let mut ids: Vec<String> = Vec::new();
+    for (index, value) in fields.list(field)?.value().unwrap_or_default().into_iter().enumerate() {
+        let path = format!("{}[{index}]", field.name);
+        let id = fields::id(value, &path, Kind::Id(IdKind::Vault))?;
+        if let Some(first) = ids.iter().position(|one| *one == id) {
+            let what = format!("is the same as {}[{first}]", field.name);
+            return Err(wrong(&path, &what, "name each vault once"));
+        }
+        ids.push(id);
+    }
+    Ok(ids)
 }
 
 /// The agent that a session is made of.

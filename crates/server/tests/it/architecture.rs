@@ -20,7 +20,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("posthouse-sandbox", &["posthouse-net"]),
     (
         "posthouse-engine",
-        &["posthouse-protocol", "posthouse-store", "posthouse-model", "posthouse-sandbox"],
+        &[
+            "posthouse-protocol",
+            "posthouse-store",
+            "posthouse-model",
+            "posthouse-net",
+            "posthouse-sandbox",
+        ],
     ),
     (
         "posthouse",
