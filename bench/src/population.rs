@@ -456,9 +456,9 @@ impl Writer<'_> {
             environment: environment.to_owned(),
             config: serde_json::value::to_raw_value(&self.firsts.environment["config"])?,
             passthrough_hosts: Vec::new(),
-            vault_ids: Vec::new(),
             title: index.is_multiple_of(2).then(|| format!("Letters of day {index}")),
             metadata: [("day".to_owned(), index.to_string())].into(),
+            vault_ids: Vec::new(),
         };
         let said = match fate {
             Fate::Running | Fate::Rescheduling => {

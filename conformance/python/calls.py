@@ -402,6 +402,123 @@ async def stream_thread_events(stage: Stage) -> None:
     assert "agent.message" in [one.type for one in heard]
 
 
+# --- vaults
+
+# Out of every server's reach: a probe of it dials nothing.
+MCP_SERVER = "https://127.0.0.1:1/mcp"
+
+
+async def new_vault(stage: Stage) -> str:
+    """The id of a vault."""
+    return (await stage.other("beta.vaults.create", display_name="Ada")).id
+
+
+@works("beta.vaults.create")
+async def create_vault(stage: Stage) -> None:
+    made = await stage.call(display_name="Ada", metadata={"a": "b"})
+    assert (made.type, made.display_name, made.metadata) == ("vault", "Ada", {"a": "b"})
+
+
+@works("beta.vaults.retrieve")
+async def retrieve_vault(stage: Stage) -> None:
+    vault = await new_vault(stage)
+    assert (await stage.call(vault)).id == vault
+
+
+@works("beta.vaults.update")
+async def update_vault(stage: Stage) -> None:
+    changed = await stage.call(await new_vault(stage), display_name="Bob", metadata={"a": "b"})
+    assert (changed.display_name, changed.metadata) == ("Bob", {"a": "b"})
+
+
+@works("beta.vaults.list")
+async def list_vaults(stage: Stage) -> None:
+    made = [await new_vault(stage) for _ in range(3)]
+    assert [one.id for one in await stage.every(limit=2)][:3] == made[::-1]
+
+
+@works("beta.vaults.archive")
+async def archive_vault(stage: Stage) -> None:
+    assert (await stage.call(await new_vault(stage))).archived_at is not None
+
+
+@works("beta.vaults.delete")
+async def delete_vault(stage: Stage) -> None:
+    vault = await new_vault(stage)
+    gone = await stage.call(vault)
+    assert (gone.id, gone.type) == (vault, "vault_deleted")
+
+
+async def held(stage: Stage, name: str = "TOKEN") -> tuple[str, str]:
+    """A vault with a credential."""
+    vault = await new_vault(stage)
+    return vault, await keep(stage, vault, name)
+
+
+async def keep(stage: Stage, vault: str, name: str) -> str:
+    """A credential of a vault, for a variable of that name."""
+    auth = {
+        "type": "environment_variable",
+        "secret_name": name,
+        "secret_value": "s",
+        "networking": {"type": "limited", "allowed_hosts": ["api.example.com"]},
+    }
+    return (await stage.other("beta.vaults.credentials.create", vault, auth=auth)).id
+
+
+@works("beta.vaults.credentials.create")
+async def create_credential(stage: Stage) -> None:
+    vault = await new_vault(stage)
+    auth = {"type": "static_bearer", "mcp_server_url": MCP_SERVER, "token": "t"}
+    made = await stage.call(vault, auth=auth, display_name="n")
+    assert (made.vault_id, made.display_name, made.auth.type) == (vault, "n", "static_bearer")
+
+
+@works("beta.vaults.credentials.retrieve")
+async def retrieve_credential(stage: Stage) -> None:
+    vault, credential = await held(stage)
+    assert (await stage.call(credential, vault_id=vault)).id == credential
+
+
+@works("beta.vaults.credentials.update")
+async def update_credential(stage: Stage) -> None:
+    vault, credential = await held(stage)
+    auth = {"type": "environment_variable", "injection_location": {"body": False}}
+    changed = await stage.call(credential, vault_id=vault, auth=auth)
+    location = changed.auth.injection_location
+    assert (changed.id, location.header, location.body) == (credential, True, False)
+
+
+@works("beta.vaults.credentials.list")
+async def list_credentials(stage: Stage) -> None:
+    vault, first = await held(stage)
+    made = [first, await keep(stage, vault, "TWO"), await keep(stage, vault, "THREE")]
+    assert [one.id for one in await stage.every(vault, limit=2)] == made[::-1]
+
+
+@works("beta.vaults.credentials.archive")
+async def archive_credential(stage: Stage) -> None:
+    vault, credential = await held(stage)
+    assert (await stage.call(credential, vault_id=vault)).archived_at is not None
+
+
+@works("beta.vaults.credentials.delete")
+async def delete_credential(stage: Stage) -> None:
+    vault, credential = await held(stage)
+    gone = await stage.call(credential, vault_id=vault)
+    assert (gone.id, gone.type) == (credential, "vault_credential_deleted")
+
+
+@works("beta.vaults.credentials.mcp_oauth_validate")
+async def validate_credential(stage: Stage) -> None:
+    vault = await new_vault(stage)
+    auth = {"type": "mcp_oauth", "mcp_server_url": MCP_SERVER, "access_token": "t"}
+    made = await stage.other("beta.vaults.credentials.create", vault, auth=auth)
+    found = await stage.call(made.id, vault_id=vault)
+    assert (found.credential_id, found.vault_id) == (made.id, vault)
+    assert (found.status, found.has_refresh_token, found.refresh) == ("unknown", False, None)
+
+
 # --- files, by both of the SDK's namespaces
 
 

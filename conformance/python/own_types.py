@@ -194,10 +194,53 @@ class Workspaces(_models.BaseModel):
     next_page: str | None
 
 
+class PosthouseHeader(_models.BaseModel):
+    """A credential for a header of an MCP server: a member that the SDK's union lacks."""
+
+    type: Literal["posthouse_header"]
+    mcp_server_url: str
+    header_name: str
+
+
+class InjectionLocation(_models.BaseModel):
+    """Where in a request a value was put."""
+
+    header: bool
+    body: bool
+
+
+class CredentialUse(_models.BaseModel):
+    """One use of a credential."""
+
+    type: Literal["credential_use"]
+    id: str
+    vault_id: str
+    credential_id: str
+    session_id: str | None
+    event_ids: list[str]
+    kind: Literal["egress", "mcp", "refresh", "validate"]
+    host: str
+    port: int
+    method: str
+    location: InjectionLocation
+    created_at: datetime.datetime
+
+
+class CredentialUses(_models.BaseModel):
+    """A page of the ledger."""
+
+    data: list[CredentialUse]
+    next_page: str | None
+
+
+# Members of the SDK's unions that it does not know, by their tags.
+OWN_MEMBERS: dict[str, Any] = {"posthouse_header": PosthouseHeader}
+
 OWN_ROUTES: list[tuple[str, str, Any]] = [
     ("GET", "/posthouse/v1/sandboxes", Sandboxes),
     ("POST", r"/posthouse/v1/sandboxes/[^/]+/kill", KilledSandbox),
     ("GET", r"/posthouse/v1/sandboxes/[^/]+/records", SandboxRecords),
+    ("GET", "/posthouse/v1/credential_uses", CredentialUses),
     ("GET", "/posthouse/v1/keys", ApiKeys),
     ("POST", "/posthouse/v1/keys", NewApiKey),
     ("POST", r"/posthouse/v1/keys/[^/]+/revoke", ApiKey),

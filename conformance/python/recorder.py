@@ -15,15 +15,8 @@ from typing import Any
 import httpx2
 
 from described import DESCRIPTION
-from strict import (
-    Content,
-    Events,
-    StreamChecker,
-    check_error,
-    check_headers,
-    check_success,
-    response_kind,
-)
+from endpoints import Content, Events, response_kind
+from strict import StreamChecker, check_error, check_headers, check_success
 
 
 @dataclass

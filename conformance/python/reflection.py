@@ -24,8 +24,8 @@ from world import World
 
 # The namespaces that posthouse serves, as they are found on a client.
 NAMESPACES = [
-    *("beta.agents", "beta.environments", "beta.sessions", "beta.files", "beta.models"),
-    *("files", "models"),
+    *("beta.agents", "beta.environments", "beta.sessions", "beta.vaults", "beta.files"),
+    *("beta.models", "files", "models"),
 ]
 # Not methods of the API: other views of the same methods.
 _VIEWS = {"with_raw_response", "with_streaming_response"}
@@ -39,6 +39,8 @@ _IDS = {
     "sthr": "thread_id",
     "sesrsc": "resource_id",
     "file": "file_id",
+    "vlt": "vault_id",
+    "vcrd": "credential_id",
     "work": "work_id",
 }
 

@@ -18,31 +18,11 @@ from typing import Any, Union, get_args, get_origin
 
 import httpx2
 from anthropic import _models
-from anthropic.types.beta import (
-    BetaDeletedFile,
-    BetaEnvironment,
-    BetaEnvironmentDeleteResponse,
-    BetaFileMetadata,
-    BetaManagedAgentsAgent,
-    BetaManagedAgentsDeletedSession,
-    BetaManagedAgentsSession,
-    BetaModelInfo,
-)
-from anthropic.types.beta.sessions import (
-    BetaManagedAgentsDeleteSessionResource,
-    BetaManagedAgentsFileResource,
-    BetaManagedAgentsSendSessionEvents,
-    BetaManagedAgentsSessionEvent,
-    BetaManagedAgentsSessionResource,
-    BetaManagedAgentsSessionThread,
-    BetaManagedAgentsStreamSessionEvents,
-)
-from anthropic.types.beta.sessions.beta_managed_agents_stream_session_thread_events import (
-    BetaManagedAgentsStreamSessionThreadEvents,
-)
+from anthropic.types.beta.sessions import BetaManagedAgentsSendSessionEvents
 from anthropic.types.shared.error_type import ErrorType
 
-from own_types import OWN_ROUTES
+from endpoints import Content, Events, Page
+from own_types import OWN_MEMBERS
 
 # The one field that the server may add anywhere.
 EXTENSION_FIELD = "posthouse"
@@ -53,6 +33,9 @@ MAY_BE_ABSENT: dict[str, set[str]] = {
     "BetaManagedAgentsSessionUpdatedEvent": {"agent", "budget", "metadata", "title"},
     # The caller's own schema, given back as it was sent.
     "BetaManagedAgentsCustomToolInputSchema": {"properties", "required"},
+    # What is unset is left out of `auth`, as the original API does it.
+    "BetaManagedAgentsMCPOAuthAuthResponse": {"expires_at", "refresh"},
+    "BetaManagedAgentsMCPOAuthRefreshResponse": {"resource", "scope"},
     # The caller's own block, given back as it was sent.
     "BetaManagedAgentsDocumentBlock": {"context", "title"},
 }
@@ -72,95 +55,14 @@ ID_PREFIXES: dict[str, str] = {
     "BetaDeletedFile": "file_",
     "BetaManagedAgentsFileResource": "sesrsc_",
     "BetaManagedAgentsDeleteSessionResource": "sesrsc_",
+    "BetaManagedAgentsVault": "vlt_",
+    "BetaManagedAgentsDeletedVault": "vlt_",
+    "BetaManagedAgentsCredential": "vcrd_",
+    "BetaManagedAgentsDeletedCredential": "vcrd_",
 }
 
 # `request_too_large` is documented, though the SDK's list of types lacks it.
 ERROR_TYPES = {*get_args(ErrorType), "request_too_large"}
-
-
-@dataclass(frozen=True)
-class Page:
-    """A list's response: its entries, whether it can be read backward, whether it also names its
-    first and last entry, for clients that page by ids, and whether it has cursors at all."""
-
-    entry: Any
-    both_ways: bool = False
-    by_ids: bool = False
-    by_cursor: bool = True
-
-
-@dataclass(frozen=True)
-class Content:
-    """A response that is a file's bytes."""
-
-
-@dataclass(frozen=True)
-class Events:
-    """A stream's response: server-sent events of one union."""
-
-    entry: Any
-
-
-_ID = r"[^/]+"
-_ROUTES: list[tuple[str, str, Any]] = [
-    ("POST", "/v1/agents", BetaManagedAgentsAgent),
-    ("GET", "/v1/agents", Page(BetaManagedAgentsAgent)),
-    ("GET", f"/v1/agents/{_ID}", BetaManagedAgentsAgent),
-    ("POST", f"/v1/agents/{_ID}", BetaManagedAgentsAgent),
-    ("POST", f"/v1/agents/{_ID}/archive", BetaManagedAgentsAgent),
-    ("GET", f"/v1/agents/{_ID}/versions", Page(BetaManagedAgentsAgent)),
-    ("POST", "/v1/environments", BetaEnvironment),
-    ("GET", "/v1/environments", Page(BetaEnvironment)),
-    ("GET", f"/v1/environments/{_ID}", BetaEnvironment),
-    ("POST", f"/v1/environments/{_ID}", BetaEnvironment),
-    ("POST", f"/v1/environments/{_ID}/archive", BetaEnvironment),
-    ("DELETE", f"/v1/environments/{_ID}", BetaEnvironmentDeleteResponse),
-    ("POST", "/v1/files", BetaFileMetadata),
-    ("GET", "/v1/files", Page(BetaFileMetadata, by_ids=True)),
-    ("GET", f"/v1/files/{_ID}", BetaFileMetadata),
-    ("GET", f"/v1/files/{_ID}/content", Content()),
-    ("DELETE", f"/v1/files/{_ID}", BetaDeletedFile),
-    # With the field that only the beta namespace knows: the answer does not depend on who asks.
-    ("GET", "/v1/models", Page(BetaModelInfo, by_ids=True, by_cursor=False)),
-    ("GET", "/v1/models/.+", BetaModelInfo),
-    ("POST", "/v1/sessions", BetaManagedAgentsSession),
-    ("GET", "/v1/sessions", Page(BetaManagedAgentsSession, both_ways=True)),
-    ("GET", f"/v1/sessions/{_ID}", BetaManagedAgentsSession),
-    ("POST", f"/v1/sessions/{_ID}", BetaManagedAgentsSession),
-    ("POST", f"/v1/sessions/{_ID}/archive", BetaManagedAgentsSession),
-    ("DELETE", f"/v1/sessions/{_ID}", BetaManagedAgentsDeletedSession),
-    ("POST", f"/v1/sessions/{_ID}/events", BetaManagedAgentsSendSessionEvents),
-    ("GET", f"/v1/sessions/{_ID}/events", Page(BetaManagedAgentsSessionEvent)),
-    ("GET", f"/v1/sessions/{_ID}/events/stream", Events(BetaManagedAgentsStreamSessionEvents)),
-    ("POST", f"/v1/sessions/{_ID}/resources", BetaManagedAgentsFileResource),
-    ("GET", f"/v1/sessions/{_ID}/resources", Page(BetaManagedAgentsSessionResource)),
-    ("GET", f"/v1/sessions/{_ID}/resources/{_ID}", BetaManagedAgentsSessionResource),
-    (
-        "DELETE",
-        f"/v1/sessions/{_ID}/resources/{_ID}",
-        BetaManagedAgentsDeleteSessionResource,
-    ),
-    ("GET", f"/v1/sessions/{_ID}/threads", Page(BetaManagedAgentsSessionThread)),
-    ("GET", f"/v1/sessions/{_ID}/threads/{_ID}", BetaManagedAgentsSessionThread),
-    ("POST", f"/v1/sessions/{_ID}/threads/{_ID}/archive", BetaManagedAgentsSessionThread),
-    ("GET", f"/v1/sessions/{_ID}/threads/{_ID}/events", Page(BetaManagedAgentsSessionEvent)),
-    (
-        "GET",
-        f"/v1/sessions/{_ID}/threads/{_ID}/stream",
-        Events(BetaManagedAgentsStreamSessionThreadEvents),
-    ),
-]
-ROUTES = [
-    (method, re.compile(pattern), kind) for method, pattern, kind in [*_ROUTES, *OWN_ROUTES]
-]
-
-
-def response_kind(method: str, path: str) -> Any:
-    """What a success of that endpoint must be; `None` for a path that is no endpoint."""
-    for route_method, pattern, kind in ROUTES:
-        if method == route_method and pattern.fullmatch(path):
-            return kind
-    return None
 
 
 # --- values ---------------------------------------------------------------------------------
@@ -243,6 +145,8 @@ def _check_union(
     for variant in nullable:
         if value[tag] in get_args(_annotations(variant)[tag]):
             return _check_model(value, variant, path)
+    if value[tag] in OWN_MEMBERS:
+        return _check_model(value, OWN_MEMBERS[value[tag]], path)
     if own_events and str(value[tag]).startswith("posthouse"):
         return _check_own_event(value, path)
     return [f"{path}: {tag} {value[tag]!r} is not a member of the union"]

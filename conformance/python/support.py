@@ -121,7 +121,8 @@ INTERRUPT: Any = {"type": "user.interrupt"}
 
 def wire(value: Any) -> dict[str, Any]:
     """An object of the SDK as the JSON that it was made of."""
-    shown = value if isinstance(value, dict) else value.to_dict(mode="json")
+    # Without the SDK's warnings of what it does not know: `strict.py` has looked at it.
+    shown = value if isinstance(value, dict) else value.to_dict(mode="json", warnings=False)
     assert isinstance(shown, dict)
     return shown
 

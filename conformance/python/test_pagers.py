@@ -25,6 +25,12 @@ def agent_id(shared_world: World) -> str:
 
 
 @pytest.fixture(scope="module")
+def vault_id(shared_world: World) -> str:
+    """A vault."""
+    return shared_world.client().beta.vaults.create(display_name="paged").id
+
+
+@pytest.fixture(scope="module")
 def session_ids(shared_world: World, agent_id: str) -> list[str]:
     """Several sessions of that agent, the oldest first."""
     client = shared_world.client()
@@ -215,6 +221,9 @@ LISTS = [
     ("/v1/agents", 100),
     ("/v1/agents/{agent}/versions", 100),
     ("/v1/environments", 1000),
+    ("/v1/vaults", 100),
+    ("/v1/vaults/{vault}/credentials", 100),
+    ("/posthouse/v1/credential_uses", 1000),
     ("/v1/sessions", 1000),
     ("/v1/sessions/{session}/events", 1000),
     ("/v1/sessions/{session}/threads", 1000),
@@ -223,10 +232,10 @@ LISTS = [
 
 @pytest.mark.parametrize(("path", "most"), LISTS)
 def test_limits_out_of_range_are_refused(
-    world: World, agent_id: str, talk: str, path: str, most: int
+    world: World, agent_id: str, talk: str, vault_id: str, path: str, most: int
 ) -> None:
     http = world.raw()
-    address = path.format(agent=agent_id, session=talk)
+    address = path.format(agent=agent_id, session=talk, vault=vault_id)
     assert http.get(address, params={"limit": most}).status_code == 200
     assert http.get(address, params={"limit": 1}).status_code == 200
     for limit in (0, -1, most + 1, "x", "1.5"):
@@ -238,9 +247,9 @@ def test_limits_out_of_range_are_refused(
 @pytest.mark.parametrize(("path", "_most"), LISTS)
 @pytest.mark.parametrize("cursor", ["x", "page_", "page_AAAA", "page_!", "page_eyJrIjoiIn0"])
 def test_cursors_that_are_none_are_refused(
-    world: World, agent_id: str, talk: str, path: str, _most: int, cursor: str
+    world: World, agent_id: str, talk: str, vault_id: str, path: str, _most: int, cursor: str
 ) -> None:
-    address = path.format(agent=agent_id, session=talk)
+    address = path.format(agent=agent_id, session=talk, vault=vault_id)
     refused = world.raw().get(address, params={"page": cursor})
     assert refused.status_code == 400
     assert refused.json()["error"]["message"] == "invalid page cursor"

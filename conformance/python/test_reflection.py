@@ -9,7 +9,7 @@ import anthropic
 import anyio
 import pytest
 
-from calls import CALLS, TAIL
+from calls import CALLS, MCP_SERVER, TAIL
 from reflection import Stage, discover, given
 from support import message, text, until_idle
 from world import API_KEY, BOUND, MODEL, World
@@ -128,6 +128,10 @@ NEW = {"authorization": f"Bearer {API_KEY}"}
         "/v1/sessions/{session}/threads",
         "/v1/files",
         "/v1/files/{file}",
+        "/v1/vaults",
+        "/v1/vaults/{vault}",
+        "/v1/vaults/{vault}/credentials",
+        "/v1/vaults/{vault}/credentials/{credential}",
         "/v1/models",
         f"/v1/models/{MODEL}",
     ],
@@ -137,11 +141,16 @@ async def test_old_and_new_clients_read_the_same(world: World, path: str) -> Non
     agent, session = world.agent(), world.session()
     # How long a session has been there is told until it is archived.
     client.beta.sessions.archive(session)
+    vault = client.beta.vaults.create(display_name="Ada").id
     ids = {
         "agent": agent,
         "environment": world.environment(),
         "session": session,
         "file": client.files.upload(file=("a.csv", b"a,b\n", "text/csv")).id,
+        "vault": vault,
+        "credential": client.beta.vaults.credentials.create(
+            vault, auth={"type": "static_bearer", "mcp_server_url": MCP_SERVER, "token": "t"}
+        ).id,
     }
     http = world.raw(key=None)
     address = path.format(**ids)

@@ -211,7 +211,7 @@ def test_initial_events_are_taken_whole_or_not_at_all(
 @pytest.mark.parametrize(
     ("fields", "path"),
     [
-        ({"vault_ids": ["vlt_0123456789abcdefABCDEF01"]}, "vault_ids"),
+        ({"vault_ids": ["zzz"]}, "vault_ids[0]"),
         ({"resources": [{"type": "github_repository", "url": "https://x/y"}]}, "resources"),
         (
             {"budget": {"type": "limit", "max_list_cost": {"amount": "100", "currency": "USD"}}},

@@ -10,6 +10,7 @@ import httpx2
 import pytest
 
 import strict
+from endpoints import response_kind
 
 AT = "2026-11-20T10:00:00.000001Z"
 EVENT_ID = "sevt_0123456789abcdefABCDEF01"
@@ -42,7 +43,7 @@ UPDATED = {"id": EVENT_ID, "type": "session.updated", "title": None, "processed_
 
 def problems(event: dict[str, Any], own_events: bool = False) -> list[str]:
     """What is wrong with a page of one event."""
-    kind = strict.response_kind("GET", f"/v1/sessions/{SESSION_ID}/events")
+    kind = response_kind("GET", f"/v1/sessions/{SESSION_ID}/events")
     body = json.dumps({"data": [event], "next_page": None}).encode()
     return strict.check_success(body, kind, own_events)
 
@@ -106,8 +107,8 @@ def test_own_events_pass_only_for_those_who_asked() -> None:
 
 
 def test_pages_have_their_fields_and_no_others() -> None:
-    forward = strict.response_kind("GET", "/v1/agents")
-    both_ways = strict.response_kind("GET", "/v1/sessions")
+    forward = response_kind("GET", "/v1/agents")
+    both_ways = response_kind("GET", "/v1/sessions")
     assert strict.check_success(b'{"data":[],"next_page":null}', forward) == []
     assert strict.check_success(b'{"data":[],"next_page":null,"prev_page":null}', both_ways) == []
     assert strict.check_success(b'{"data":[],"next_page":null,"prev_page":null}', forward)
@@ -138,7 +139,7 @@ def frame(event: dict[str, Any], position: int | None = 7) -> bytes:
 
 def checker() -> strict.StreamChecker:
     """A checker of a session's stream."""
-    kind = strict.response_kind("GET", f"/v1/sessions/{SESSION_ID}/events/stream")
+    kind = response_kind("GET", f"/v1/sessions/{SESSION_ID}/events/stream")
     return strict.StreamChecker(kind, own_events=False)
 
 
@@ -190,14 +191,14 @@ def test_previews_are_checked() -> None:
 
 
 def test_the_servers_own_routes_are_checked_as_well() -> None:
-    kind = strict.response_kind("POST", f"/posthouse/v1/sandboxes/{SESSION_ID}/kill")
+    kind = response_kind("POST", f"/posthouse/v1/sandboxes/{SESSION_ID}/kill")
     killed = {"type": "sandbox_killed", "session_id": SESSION_ID, "was_live": True}
     assert strict.check_success(json.dumps(killed).encode(), kind) == []
     for path, value in [("was_live", ...), ("was_live", 1), ("extra", 1), ("type", "sandbox")]:
         wrong = json.dumps(changed(killed, path, value)).encode()
         assert len(strict.check_success(wrong, kind)) == 1, path
-    assert strict.response_kind("GET", "/posthouse/v1/sandboxes") is not None
-    assert strict.response_kind("GET", f"/posthouse/v1/sandboxes/{SESSION_ID}") is None
+    assert response_kind("GET", "/posthouse/v1/sandboxes") is not None
+    assert response_kind("GET", f"/posthouse/v1/sandboxes/{SESSION_ID}") is None
 
 
 def test_pages_of_models_have_ends_and_no_cursors() -> None:
@@ -211,7 +212,7 @@ def test_pages_of_models_have_ends_and_no_cursors() -> None:
         **dict.fromkeys(("max_input_tokens", "deprecated_at", "retires_at")),
     }
     page = {"data": [model], "has_more": True, "first_id": model["id"], "last_id": model["id"]}
-    kind = strict.response_kind("GET", "/v1/models")
+    kind = response_kind("GET", "/v1/models")
     assert strict.check_success(json.dumps(page).encode(), kind) == []
     for path, value in [
         ("next_page", None),
@@ -221,7 +222,7 @@ def test_pages_of_models_have_ends_and_no_cursors() -> None:
     ]:
         wrong = json.dumps(changed(page, path, value)).encode()
         assert len(strict.check_success(wrong, kind)) == 1, path
-    one = strict.response_kind("GET", f"/v1/models/{model['id']}")
+    one = response_kind("GET", f"/v1/models/{model['id']}")
     assert strict.check_success(json.dumps(model).encode(), one) == []
     for path, value in [("line", ...), ("lifecycle", "asleep"), ("horse", 1)]:
         wrong = json.dumps(changed(model, path, value)).encode()

@@ -157,6 +157,58 @@ def walk(world: World, http: httpx2.Client, suffix: str = "") -> None:
     # Models.
     call("GET", "/v1/models?limit=1&lifecycle[]=active")
     call("GET", f"/v1/models/{MODEL}")
+    # Vaults.
+    vault = call("POST", "/v1/vaults", {"display_name": "v", "metadata": {"a": "b"}})
+    safe = f"/v1/vaults/{vault['id']}"
+    call("POST", safe, {"display_name": "w"})
+    call("GET", safe)
+    call("GET", "/v1/vaults?limit=1&include_archived=true")
+    server = "https://127.0.0.1:1/mcp"
+    proof = {"type": "client_secret_basic", "client_secret": "s"}
+    refresh = {
+        "client_id": "c",
+        "token_endpoint": "https://127.0.0.1:1/token",
+        "refresh_token": "r",
+        "token_endpoint_auth": proof,
+        "scope": "read",
+        "resource": server,
+    }
+    limited = {"type": "limited", "allowed_hosts": ["api.example.com"]}
+    kept = []
+    for auth in (
+        {
+            "type": "mcp_oauth",
+            "mcp_server_url": server,
+            "access_token": "t",
+            "expires_at": "2036-01-01T00:00:00Z",
+            "refresh": refresh,
+        },
+        {"type": "static_bearer", "mcp_server_url": f"{server}?2", "token": "t"},
+        {
+            "type": "environment_variable",
+            "secret_name": "A",
+            "secret_value": "v",
+            "networking": limited,
+            "injection_location": {"header": True},
+        },
+        {
+            "type": "posthouse_header",
+            "mcp_server_url": f"{server}?3",
+            "header_name": "x-key",
+            "token": "t",
+        },
+    ):
+        made = call("POST", f"{safe}/credentials", {"auth": auth, "display_name": "c"})
+        call("POST", f"{safe}/credentials", {"auth": auth}, status=409)
+        kept.append(f"{safe}/credentials/{made['id']}")
+        call("POST", kept[-1], {"auth": {"type": auth["type"]}, "display_name": None})
+        call("GET", kept[-1])
+    call("POST", f"{kept[0]}/mcp_oauth_validate")
+    call("POST", f"{kept[1]}/mcp_oauth_validate", status=400)
+    call("GET", f"{safe}/credentials?limit=2")
+    call("POST", f"{kept[1]}/archive")
+    call("DELETE", kept[1])
+    call("GET", f"/posthouse/v1/credential_uses?vault_id={vault['id']}&limit=1")
     # Sessions.
     world.model.script(bash("echo made > /mnt/session/outputs/made.txt"), text("done"))
     session = call(
@@ -167,6 +219,7 @@ def walk(world: World, http: httpx2.Client, suffix: str = "") -> None:
             "environment_id": environment["id"],
             "title": "t",
             "resources": [{"type": "file", "file_id": file_id}],
+            "vault_ids": [vault["id"]],
         },
     )
     session_id = session["id"]
@@ -220,6 +273,8 @@ def walk(world: World, http: httpx2.Client, suffix: str = "") -> None:
     call("POST", f"{one}/archive")
     call("POST", f"{place}/archive")
     call("DELETE", place)
+    call("POST", f"{safe}/archive")
+    call("DELETE", safe)
 
 
 def judge(world: World, description: Description) -> set[str]:

@@ -401,6 +401,116 @@ const SESSIONS: Record<string, Call> = {
   }),
 };
 
+/** Out of every server's reach: a probe of it dials nothing. */
+const MCP_SERVER = "https://127.0.0.1:1/mcp";
+
+async function newVault({ client }: Stage): Promise<string> {
+  return (await client.beta.vaults.create({ display_name: "Ada" })).id;
+}
+
+/** A credential of a vault, for a variable of that name. */
+async function keep({ client }: Stage, vault: string, secret_name: string): Promise<string> {
+  const made = await client.beta.vaults.credentials.create(vault, {
+    auth: {
+      type: "environment_variable",
+      secret_name,
+      secret_value: "s",
+      networking: { type: "limited", allowed_hosts: ["api.example.com"] },
+    },
+  });
+  return made.id;
+}
+
+/** A vault with a credential. */
+async function held(stage: Stage): Promise<[vault_id: string, credential: string]> {
+  const vault = await newVault(stage);
+  return [vault, await keep(stage, vault, "TOKEN")];
+}
+
+const VAULTS: Record<string, Call> = {
+  create: works(async (stage) => {
+    const made = await stage.watch(() =>
+      stage.client.beta.vaults.create({ display_name: "Ada", metadata: { a: "b" } }),
+    );
+    deepEqual([made.type, made.display_name, made.metadata], ["vault", "Ada", { a: "b" }]);
+  }),
+  retrieve: works(async (stage) => {
+    const id = await newVault(stage);
+    equal((await stage.watch(() => stage.client.beta.vaults.retrieve(id))).id, id);
+  }),
+  update: works(async (stage) => {
+    const id = await newVault(stage);
+    const { vaults } = stage.client.beta;
+    const changed = await stage.watch(() => vaults.update(id, { display_name: "Bob" }));
+    equal(changed.display_name, "Bob");
+  }),
+  list: works(async (stage) => {
+    const made = await thrice(() => newVault(stage));
+    newestFirst(await stage.every(() => stage.client.beta.vaults.list({ limit: 2 })), made);
+  }),
+  archive: works(async (stage) => {
+    const id = await newVault(stage);
+    notEqual((await stage.watch(() => stage.client.beta.vaults.archive(id))).archived_at, null);
+  }),
+  delete: works(async (stage) => {
+    const id = await newVault(stage);
+    const gone = await stage.watch(() => stage.client.beta.vaults.delete(id));
+    deepEqual([gone.id, gone.type], [id, "vault_deleted"]);
+  }),
+  "credentials.create": works(async (stage) => {
+    const vault = await newVault(stage);
+    const made = await stage.watch(() =>
+      stage.client.beta.vaults.credentials.create(vault, {
+        auth: { type: "static_bearer", mcp_server_url: MCP_SERVER, token: "t" },
+        display_name: "n",
+      }),
+    );
+    deepEqual([made.vault_id, made.display_name, made.auth.type], [vault, "n", "static_bearer"]);
+  }),
+  "credentials.retrieve": works(async (stage) => {
+    const [vault_id, id] = await held(stage);
+    const { credentials } = stage.client.beta.vaults;
+    equal((await stage.watch(() => credentials.retrieve(id, { vault_id }))).id, id);
+  }),
+  "credentials.update": works(async (stage) => {
+    const [vault_id, id] = await held(stage);
+    const { credentials } = stage.client.beta.vaults;
+    const changed = await stage.watch(() =>
+      credentials.update(id, {
+        vault_id,
+        auth: { type: "environment_variable", injection_location: { body: false } },
+      }),
+    );
+    ok(changed.auth.type === "environment_variable");
+    deepEqual(changed.auth.injection_location, { header: true, body: false });
+  }),
+  "credentials.list": works(async (stage) => {
+    const [vault, first] = await held(stage);
+    const made = [first, await keep(stage, vault, "TWO"), await keep(stage, vault, "THREE")];
+    const { credentials } = stage.client.beta.vaults;
+    newestFirst(await stage.every(() => credentials.list(vault, { limit: 2 })), made);
+  }),
+  "credentials.archive": works(async (stage) => {
+    const [vault_id, id] = await held(stage);
+    const { credentials } = stage.client.beta.vaults;
+    notEqual((await stage.watch(() => credentials.archive(id, { vault_id }))).archived_at, null);
+  }),
+  "credentials.delete": works(async (stage) => {
+    const [vault_id, id] = await held(stage);
+    const { credentials } = stage.client.beta.vaults;
+    const gone = await stage.watch(() => credentials.delete(id, { vault_id }));
+    deepEqual([gone.id, gone.type], [id, "vault_credential_deleted"]);
+  }),
+  "credentials.mcpOAuthValidate": works(async (stage) => {
+    const vault_id = await newVault(stage);
+    const { credentials } = stage.client.beta.vaults;
+    const auth = { type: "mcp_oauth", mcp_server_url: MCP_SERVER, access_token: "t" } as const;
+    const { id } = await credentials.create(vault_id, { auth });
+    const found = await stage.watch(() => credentials.mcpOAuthValidate(id, { vault_id }));
+    deepEqual([found.credential_id, found.status, found.refresh], [id, "unknown", null]);
+  }),
+};
+
 const FILES: Record<string, Call> = {
   upload: works(async (stage) => {
     const file = await toFile(Buffer.from(CSV), "a.csv", { type: "text/csv" });
@@ -453,6 +563,7 @@ export const CALLS: ReadonlyMap<string, Call> = new Map([
   ...under("beta.agents", AGENTS),
   ...under("beta.environments", ENVIRONMENTS),
   ...under("beta.sessions", SESSIONS),
+  ...under("beta.vaults", VAULTS),
   ...under("beta.files", FILES),
   ...under("beta.models", MODELS),
   ...under("files", FILES),

@@ -8,8 +8,8 @@ import type { Exchange, World } from "./world.ts";
 
 /** The namespaces that posthouse serves, as they are found on a client. */
 const NAMESPACES = [
-  ...["beta.agents", "beta.environments", "beta.sessions", "beta.files", "beta.models"],
-  ...["files", "models"],
+  ...["beta.agents", "beta.environments", "beta.sessions", "beta.vaults", "beta.files"],
+  ...["beta.models", "files", "models"],
 ];
 /** Where the results of a run go, for `compatibility.py`; without it they go nowhere. */
 const RESULTS = "POSTHOUSE_CONFORMANCE_RESULTS";
@@ -49,6 +49,8 @@ const NAMES: Record<string, string> = {
   sthr: "thread_id",
   sesrsc: "resource_id",
   file: "file_id",
+  vlt: "vault_id",
+  vcrd: "credential_id",
   work: "work_id",
 };
 
@@ -104,7 +106,7 @@ export class Stage {
     const folder = process.env[RESULTS];
     if (!folder) return;
     const routes = [...new Set(this.exchanges.map((one) => `${one.method} ${route(one.path)}`))];
-    const method = this.method.replace(/[A-Z]/g, (one) => `_${one.toLowerCase()}`);
+    const method = this.method.replace("OAuth", "Oauth").replace(/[A-Z]/g, (one) => `_${one.toLowerCase()}`);
     const line = { sdk: "typescript", method, routes: routes.sort(), outcome, note: "" };
     appendFileSync(join(folder, "typescript.jsonl"), `${JSON.stringify(line)}\n`);
   }

@@ -41,13 +41,13 @@ pub struct SessionOpened {
     /// The hosts whose TLS the environment leaves alone, as they were then.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub passthrough_hosts: Vec<String>,
-    /// The vaults whose credentials it uses, the first one first.
-    #[serde(default)]
-    pub vault_ids: Vec<String>,
     /// The session's title.
     pub title: Option<String>,
     /// The session's metadata.
     pub metadata: BTreeMap<String, String>,
+    /// The vaults with its credentials, in the order in which they are looked through.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vault_ids: Vec<String>,
 }
 
 /// A client event has entered the conversation. One record for each, so that each has a place

@@ -34,6 +34,9 @@ pub struct Document<A = SessionAgent> {
     pub title: Option<String>,
     /// The caller's own pairs.
     pub metadata: BTreeMap<String, String>,
+    /// The vaults.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vault_ids: Vec<String>,
 }
 
 /// Folds records into a session's row. The store does so within each append.
@@ -59,6 +62,7 @@ pub fn fold_row(
                     agent: opened.agent,
                     title: opened.title,
                     metadata: opened.metadata,
+                    vault_ids: opened.vault_ids,
                 });
             }
             wire::SESSION_UPDATED => {
@@ -214,7 +218,7 @@ pub fn show(
         title: document.title.as_deref(),
         metadata: &document.metadata,
         resources,
-        vault_ids: [],
+        vault_ids: &document.vault_ids,
         budget: None,
         usage: summary.spending().render(summary.activity.seconds(until), started),
         stats: json!({
@@ -285,7 +289,7 @@ struct Session<'a> {
     title: Option<&'a str>,
     metadata: &'a BTreeMap<String, String>,
     resources: &'a [FileResource],
-    vault_ids: [(); 0],
+    vault_ids: &'a [String],
     budget: Option<()>,
     usage: Value,
     stats: Value,

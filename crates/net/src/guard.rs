@@ -234,6 +234,20 @@ impl Guard {
         }
     }
 
+    /// Whether the operator may have opened what is behind a host, as far as that can be told
+    /// without resolving it: for an early refusal. [`Self::is_opened`] has the last word.
+    #[must_use]
+    pub fn may_be_opened(&self, host: &str) -> bool {
+        let Shared { allow_private, resolve, .. } = &*self.shared;
+        match Host::parse(host) {
+            Ok(Host::Address(address)) => {
+                allow_private.iter().any(|network| network.contains(&address))
+            }
+            Ok(Host::Name(name)) => resolve.contains_key(&name) || !allow_private.is_empty(),
+            Err(_) => false,
+        }
+    }
+
     /// How many names were handed to the system's resolver.
     #[must_use]
     pub fn looked_up(&self) -> u64 {

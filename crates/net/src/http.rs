@@ -139,10 +139,7 @@ pub async fn send(
 ///
 /// # Errors
 /// [`SendError`], but neither [`SendError::TooLarge`] nor [`SendError::TimedOut`].
-pub async fn open(
-    guard: &Guard,
-    request: Request<Bytes>,
-) -> Result<Response<Streamed>, SendError> {
+pub async fn open(guard: &Guard, request: Request<Bytes>) -> Result<Response<Streamed>, SendError> {
     let target = Target::read(request.method(), request.uri())?;
     let pinned = guard.resolve(&target.host).await?;
     if target.encrypted {
@@ -299,4 +296,3 @@ impl Body for Streamed {
         self.body.size_hint()
     }
 }
-

@@ -12,4 +12,3 @@ mod tls;
 
 pub use guard::{ConnectError, Guard, Pinned, Refused, Rules};
 pub use host::{Host, MalformedHost};
-

@@ -5,10 +5,17 @@
 
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use crate::{Micros, Timestamp, metadata::Metadata};
+use crate::{ApiError, Micros, Timestamp, metadata::Metadata};
 
 pub mod address;
+mod change;
+mod create;
+mod names;
+
+pub use change::{Change, apply_update};
+pub use create::{New, parse_create};
 
 /// How many live credentials a vault may have.
 pub const MOST: usize = 20;
@@ -227,6 +234,21 @@ impl Auth {
             _ => "auth.mcp_server_url",
         }
     }
+
+    /// Refuses secrets that can't go where this says that they go.
+    ///
+    /// # Errors
+    /// 400 that names the field.
+    pub fn check(&self, secrets: &Secrets) -> Result<(), ApiError> {
+        match (self, &secrets.secret_value) {
+            (Self::EnvironmentVariable { injection_location, .. }, Some(value))
+                if injection_location.header =>
+            {
+                names::check_for_header(value)
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Secrets {
@@ -256,3 +278,18 @@ impl Secrets {
         }
     }
 }
+
+/// A 400 about a credential that is archived, in the hosted wording.
+#[must_use]
+pub fn is_archived() -> ApiError {
+    ApiError::invalid("Credential is archived.")
+}
+
+/// The answer to a delete.
+#[must_use]
+pub fn deleted(id: &str) -> Value {
+    serde_json::json!({ "id": id, "type": "vault_credential_deleted" })
+}
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@
 //! its limits; [`Fields::finish`] refuses what is left over. Each error names the path of the
 //! field, what is wrong and what would be right.
 
+use secrecy::SecretString;
 use serde_json::{Map, Value};
 
 use crate::{
@@ -157,6 +158,14 @@ impl Fields {
     pub fn required_text(&mut self, field: &Field) -> Result<String, ApiError> {
         let given = self.text(field)?;
         self.there(field, given)
+    }
+
+    /// Takes a text that nobody is to see. No error quotes it.
+    ///
+    /// # Errors
+    /// Those of [`Fields::text`].
+    pub fn secret(&mut self, field: &Field) -> Result<Given<SecretString>, ApiError> {
+        self.text(field)?.try_map(|text| Ok(text.into()))
     }
 
     /// Takes an id that must be there.

@@ -21,6 +21,7 @@ pub mod sandbox_record;
 pub mod schema;
 pub mod time;
 pub mod timestamp;
+pub mod vault;
 
 pub use error::{ApiError, ErrorKind};
 pub use fields::{Fields, Given};

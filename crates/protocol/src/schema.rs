@@ -8,6 +8,7 @@ pub mod agents;
 pub mod answers;
 pub mod cases;
 pub mod content;
+pub mod credentials;
 pub mod environments;
 pub mod events;
 pub mod files;
@@ -18,6 +19,7 @@ pub mod own;
 pub mod resources;
 pub mod sessions;
 pub mod tools;
+pub mod vaults;
 
 use crate::id::IdKind;
 

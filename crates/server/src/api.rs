@@ -7,6 +7,7 @@
 pub mod agents;
 pub mod auth;
 pub mod call;
+pub mod credentials;
 pub mod environments;
 pub mod events;
 pub mod files;
@@ -18,6 +19,8 @@ pub mod sandboxes;
 pub mod sessions;
 pub mod stream;
 pub mod threads;
+pub mod uses;
+pub mod vaults;
 pub mod workspaces;
 pub mod written;
 
@@ -31,6 +34,7 @@ use axum::{
     routing::{MethodRouter, delete, get, post},
 };
 use posthouse_engine::{Engine, Vaults};
+use posthouse_net::Guard;
 use posthouse_protocol::agent::ModelRules;
 use posthouse_store::{Blobs, Database, answers::Unwritten};
 use tokio::sync::watch;
@@ -54,12 +58,14 @@ pub struct App {
     pub files: config::Files,
     /// What works on sessions.
     pub engine: Engine,
+    /// Where secrets are sealed, opened and used.
+    pub vaults: Vaults,
+    /// The way out.
+    pub guard: Guard,
     /// What agents may ask of models.
     pub rules: Arc<dyn ModelRules>,
     /// Who may come in.
     pub keys: Keys,
-    /// The secrets of sessions, and what their sandboxes have done.
-    pub vaults: Vaults,
     /// The life of this process.
     pub boot: String,
     /// The answers that nobody has received whole yet.
@@ -123,7 +129,7 @@ impl Route {
 #[must_use]
 pub fn routes() -> Vec<Route> {
     use Resource::{
-        Agents, Environments, Events, Files, Keys, Models, Sandboxes, Sessions, Workspaces,
+        Agents, Environments, Events, Files, Keys, Models, Sandboxes, Sessions, Vaults, Workspaces,
     };
     use Verb::{Archive, Create, Update};
     const AGENT: &str = "/v1/agents/{agent}";
@@ -134,6 +140,11 @@ pub fn routes() -> Vec<Route> {
     const RESOURCES: &str = "/v1/sessions/{session}/resources";
     const RESOURCE: &str = "/v1/sessions/{session}/resources/{resource}";
     const THREAD: &str = "/v1/sessions/{session}/threads/{thread}";
+    const VAULT: &str = "/v1/vaults/{vault}";
+    const CREDENTIALS: &str = "/v1/vaults/{vault}/credentials";
+    const CREDENTIAL: &str = "/v1/vaults/{vault}/credentials/{credential}";
+    const CREDENTIAL_ARCHIVE: &str = "/v1/vaults/{vault}/credentials/{credential}/archive";
+    const VALIDATE: &str = "/v1/vaults/{vault}/credentials/{credential}/mcp_oauth_validate";
     vec![
         Route::get("/v1/agents", Agents, agents::list),
         Route::post("/v1/agents", Agents, Create, agents::create),
@@ -186,6 +197,20 @@ pub fn routes() -> Vec<Route> {
         ),
         Route::get("/v1/sessions/{session}/threads/{thread}/events", Events, events::list_thread),
         Route::get("/v1/sessions/{session}/threads/{thread}/stream", Events, stream::thread),
+        Route::get("/v1/vaults", Vaults, vaults::list),
+        Route::post("/v1/vaults", Vaults, Create, vaults::create),
+        Route::get(VAULT, Vaults, vaults::retrieve),
+        Route::post(VAULT, Vaults, Update, vaults::update),
+        Route::delete(VAULT, Vaults, vaults::delete),
+        Route::post("/v1/vaults/{vault}/archive", Vaults, Archive, vaults::archive),
+        Route::get(CREDENTIALS, Vaults, credentials::list),
+        Route::post(CREDENTIALS, Vaults, Create, credentials::create),
+        Route::get(CREDENTIAL, Vaults, credentials::retrieve),
+        Route::post(CREDENTIAL, Vaults, Update, credentials::update),
+        Route::delete(CREDENTIAL, Vaults, credentials::delete),
+        Route::post(CREDENTIAL_ARCHIVE, Vaults, Archive, credentials::archive),
+        Route::post(VALIDATE, Vaults, Update, credentials::validate),
+        Route::get("/posthouse/v1/credential_uses", Vaults, uses::list),
         Route::get("/posthouse/v1/sandboxes", Sandboxes, sandboxes::list),
         Route::post("/posthouse/v1/sandboxes/{session}/kill", Sandboxes, Archive, sandboxes::kill),
         Route::get("/posthouse/v1/sandboxes/{session}/records", Sandboxes, sandboxes::records),

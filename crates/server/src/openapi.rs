@@ -235,6 +235,8 @@ fn id_kind(name: &str) -> Option<IdKind> {
         "thread" => IdKind::Thread,
         "resource" => IdKind::Resource,
         "file" => IdKind::File,
+        "vault" => IdKind::Vault,
+        "credential" => IdKind::Credential,
         "key" => IdKind::Key,
         "workspace" => IdKind::Workspace,
         _ => return None,

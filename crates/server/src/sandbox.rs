@@ -16,18 +16,12 @@ pub const FOLDER: &str = "sandboxes";
 /// How much longer each cage takes to start, in milliseconds; for benches.
 const DELAY: &str = "POSTHOUSE_CAGE_DELAY_MS";
 
-/// The hands for a configuration. `own` is where the server listens, which no cage reaches; `vaults`
-/// have the secrets of sessions and what their sandboxes have done.
+/// What may be reached from here by a configuration. `own` is where the server listens, which
+/// nothing reaches from here.
 ///
 /// # Errors
-/// [`Error::File`] when the folder can't be used, [`Error::Config`] for a network that is none.
-pub fn hands(
-    config: &Config,
-    own: SocketAddr,
-    log: &Log,
-    blobs: &Blobs,
-    vaults: &Vaults,
-) -> Result<Arc<dyn Hands>, Error> {
+/// [`Error::Config`] for a network that is none.
+pub fn guard(config: &Config, own: SocketAddr) -> Result<Guard, Error> {
     let mut rules = Rules { resolve: config.egress.resolve.clone(), ..Rules::default() };
     for network in &config.egress.allow_private {
         let parsed = network.parse().map_err(|error| {
@@ -35,6 +29,21 @@ pub fn hands(
         })?;
         rules.allow_private.push(parsed);
     }
+    Ok(Guard::new(rules, vec![own]))
+}
+
+/// The hands for a configuration. `vaults` have the secrets of sessions, and write down what their
+/// sandboxes have done.
+///
+/// # Errors
+/// [`Error::File`] when the folder can't be used.
+pub fn hands(
+    config: &Config,
+    guard: Guard,
+    log: &Log,
+    blobs: &Blobs,
+    vaults: &Vaults,
+) -> Result<Arc<dyn Hands>, Error> {
     let folder = config.data.join(FOLDER);
     let delay = std::env::var(DELAY).ok().and_then(|delay| delay.parse().ok()).unwrap_or(0);
     let settings = Settings {
@@ -47,7 +56,7 @@ pub fn hands(
         delay: Duration::from_millis(delay),
     };
     let failed = |source| Error::File { path: folder.clone(), source };
-    let cages = Cages::new(settings, Guard::new(rules, vec![own])).map_err(failed)?;
+    let cages = Cages::new(settings, guard).map_err(failed)?;
     // A row that can't be read is no reason to delete anything.
     let known = |session: &str| log.row(session).map_or(true, |row| row.is_some());
     cages.delete_unknown(known).map_err(failed)?;

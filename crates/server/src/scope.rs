@@ -19,13 +19,14 @@ pub enum Resource {
     Files,
     Models,
     Sandboxes,
+    Vaults,
     Keys,
     Workspaces,
 }
 
 impl Resource {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Agents,
         Self::Environments,
         Self::Sessions,
@@ -33,6 +34,7 @@ impl Resource {
         Self::Files,
         Self::Models,
         Self::Sandboxes,
+        Self::Vaults,
         Self::Keys,
         Self::Workspaces,
     ];
@@ -48,6 +50,7 @@ impl Resource {
             Self::Files => "files",
             Self::Models => "models",
             Self::Sandboxes => "sandboxes",
+            Self::Vaults => "vaults",
             Self::Keys => "keys",
             Self::Workspaces => "workspaces",
         }
@@ -198,6 +201,7 @@ impl Scopes {
 
 /// The first bit that stands for resources of later versions.
 const LATER: usize = Resource::ALL.len() * Verb::ALL.len();
+const _: () = assert!(LATER + Verb::ALL.len() <= 64, "a set of needs has a bit for each");
 
 const FORM: &str = "send a resource and a verb, such as \"agents:read\"";
 
@@ -263,9 +267,9 @@ mod tests {
             let scopes = scopes(&[text]);
             all_needs().filter(|need| scopes.open(*need)).map(|need| need.to_string()).collect()
         };
-        assert_eq!(opened("*:*").len(), 45);
+        assert_eq!(opened("*:*").len(), 50);
         assert_eq!(Scopes::everything(), scopes(&["*:*"]));
-        assert_eq!(opened("*:read").len(), 9);
+        assert_eq!(opened("*:read").len(), 10);
         assert_eq!(opened("files:*").len(), 5);
         assert_eq!(
             opened("files:write"),

@@ -14,7 +14,6 @@ use posthouse_engine::{
     Chance, Clock, Engine, Parts, VaultParts, Vaults, sessions, step, vault::RootKeys,
 };
 use posthouse_model::Providers;
-use posthouse_net::{Guard, Rules};
 use posthouse_store::{
     Blobs, Database, Durability, Log, Options,
     answers::{self, Unwritten},
@@ -91,14 +90,15 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     let log = Log::new(database.clone(), Arc::new(sessions::fold_row));
     // Sessions that are about to go on may have names that only a list explains.
     config.providers.learn_local().await;
+    let guard = sandbox::guard(&config, address)?;
     let vaults = Vaults::new(VaultParts {
         database: database.clone(),
         keys: RootKeys::new(Vec::new()),
-        guard: Guard::new(Rules::default(), vec![address]),
+        guard: guard.clone(),
         clock: Clock::System,
         chance: Chance::system(),
     });
-    let hands = sandbox::hands(&config, address, &log, &blobs, &vaults)?;
+    let hands = sandbox::hands(&config, guard.clone(), &log, &blobs, &vaults)?;
     let engine = Engine::new(Parts {
         log,
         providers: config.providers.clone(),
@@ -113,11 +113,12 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     let app = Arc::new(App {
         rules: Arc::new(ProviderRules(config.providers.clone())),
         engine: engine.clone(),
+        vaults,
+        guard,
         database: database.clone(),
         blobs: blobs.clone(),
         files: config.files,
         keys,
-        vaults,
         boot,
         unwritten: Unwritten::default(),
         stopping: stopping.clone(),

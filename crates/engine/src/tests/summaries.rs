@@ -237,3 +237,23 @@ fn a_damaged_row_is_said_to_be_one() {
     let damaged = sessions::fold_row(Some(play.fold()), &[foreign], &none);
     assert!(matches!(damaged, Err(Error::Damaged(_))));
 }
+
+#[test]
+fn a_session_shows_its_vaults_and_one_of_old_has_none() {
+    let play = Play::new();
+    let shown = |vaults: Value| {
+        let mut opened = play.records[0].clone();
+        let mut payload: Value = serde_json::from_str(&opened.payload).unwrap();
+        payload.as_object_mut().unwrap().shift_remove("vault_ids");
+        if !vaults.is_null() {
+            payload["vault_ids"] = vaults;
+        }
+        opened.payload = payload.to_string().into();
+        let folded = sessions::fold_row(None, &[opened], &|| Ok(String::new())).unwrap();
+        let row = SessionRow { fold: folded.fold, ..row(&play) };
+        let shown = sessions::show(&row, &folded.document.unwrap(), &[], play.now).unwrap();
+        serde_json::from_str::<Value>(&shown).unwrap()["vault_ids"].take()
+    };
+    assert_eq!(shown(Value::Null), json!([]), "a log that was written before there were any");
+    assert_eq!(shown(json!(["vlt_2", "vlt_1"])), json!(["vlt_2", "vlt_1"]));
+}

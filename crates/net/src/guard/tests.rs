@@ -33,6 +33,33 @@ fn fake(name: &str) -> io::Result<Vec<IpAddr>> {
     Ok(addresses.iter().map(|text| text.parse().unwrap()).collect())
 }
 
+#[test]
+fn what_may_be_opened_is_told_without_a_resolver() {
+    let guard = |networks: &[&str], names: &[&str]| {
+        let resolve = names.iter().map(|name| ((*name).to_owned(), ([127, 0, 0, 1], 1).into()));
+        let rules = Rules {
+            allow_private: self::networks(networks),
+            resolve: resolve.collect(),
+            ..Rules::default()
+        };
+        Guard::with_resolver(rules, vec![], fake)
+    };
+    for (networks, names, host, expected) in [
+        (&[][..], &[][..], "a.test", false),
+        (&[], &["a.test"], "A.test.", true),
+        (&[], &["a.test"], "b.test", false),
+        (&["10.0.0.0/8"], &[], "10.1.2.3", true),
+        (&["10.0.0.0/8"], &[], "11.1.2.3", false),
+        // What a name stands for is not known yet.
+        (&["10.0.0.0/8"], &[], "b.test", true),
+        (&["10.0.0.0/8"], &[], "0x0a000001", false),
+    ] {
+        let guard = guard(networks, names);
+        assert_eq!(guard.may_be_opened(host), expected, "{networks:?} {names:?} {host}");
+        assert_eq!(guard.looked_up(), 0);
+    }
+}
+
 #[tokio::test]
 async fn only_public_addresses_of_a_name_are_kept() {
     let guard = Guard::with_resolver(Rules::default(), vec![], fake);

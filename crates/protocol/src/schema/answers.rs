@@ -20,19 +20,20 @@ pub(super) const TEXTS: Kind = list(&TEXT);
 const NONE: Kind = Kind::List { of: &Kind::Any, least: 0, most: 0 };
 const PAIRS: Kind = Kind::Pairs(super::Pairs::New);
 
-const fn list(of: &'static Kind) -> Kind {
+pub(super) const fn list(of: &'static Kind) -> Kind {
     Kind::List { of, least: 0, most: usize::MAX }
 }
 
 pub(super) const CREATED: Field = has("created_at", Kind::Time, "When it was made.");
-const UPDATED: Field = has("updated_at", Kind::Time, "When it was last changed.");
-const ARCHIVED: Field = has("archived_at", Kind::Time, "When it was archived.").or_null();
-const METADATA: Field = has("metadata", PAIRS, "Your own pairs.");
+pub(super) const UPDATED: Field = has("updated_at", Kind::Time, "When it was last changed.");
+pub(super) const ARCHIVED: Field =
+    has("archived_at", Kind::Time, "When it was archived.").or_null();
+pub(super) const METADATA: Field = has("metadata", PAIRS, "Your own pairs.");
 const NAME: Field = has("name", TEXT, "For people.").example(r#""Researcher""#);
 const DESCRIPTION: Field = has("description", TEXT, "For people.").or_null();
 const VERSION: Field = has("version", Kind::Integer { least: 1, most: i64::MAX }, "Counts from 1.");
 
-const fn id(kind: IdKind) -> Field {
+pub(super) const fn id(kind: IdKind) -> Field {
     has("id", Kind::Id(kind), "Its id.")
 }
 
@@ -389,6 +390,7 @@ pub static SESSION_STATS: Table = Table {
 /// Where a session is.
 pub const STATUS: Kind = Kind::choice(&["rescheduling", "running", "idle", "terminated"]);
 const A_RESOURCE: &Kind = &Kind::Object(&RESOURCE);
+const A_VAULT: &Kind = &Kind::Id(IdKind::Vault);
 /// A session.
 pub static SESSION: Table = Table {
     name: "Session",
@@ -402,7 +404,11 @@ pub static SESSION: Table = Table {
         has("title", TEXT, "For people.").or_null(),
         METADATA,
         has("resources", list(A_RESOURCE), "What is mounted into it."),
-        has("vault_ids", NONE, "Always empty in this version."),
+        has(
+            "vault_ids",
+            list(A_VAULT),
+            "Its vaults, in the order in which they are looked through.",
+        ),
         has("budget", Kind::Nothing, "Always null in this version.").or_null(),
         has("usage", Kind::Object(&USAGE), "What it has used."),
         has("stats", Kind::Object(&SESSION_STATS), "How long it was at work."),
@@ -481,6 +487,8 @@ deleted! {
     SESSION_DELETED "DeletedSession" Session "session_deleted";
     RESOURCE_DELETED "DeletedResource" Resource "session_resource_deleted";
     FILE_DELETED "DeletedFile" File "file_deleted";
+    VAULT_DELETED "DeletedVault" Vault "vault_deleted";
+    CREDENTIAL_DELETED "DeletedCredential" Credential "vault_credential_deleted";
 }
 
 const NEXT: Field = has("next_page", Kind::Cursor, "Where the next page begins.").or_null();
@@ -518,6 +526,9 @@ pages! {
         has("first_id", TEXT, "The first entry's id.").or_null(),
         has("last_id", TEXT, "The last entry's id.").or_null()
     ];
+    VAULTS "VaultPage" Kind::Object(&super::vaults::VAULT), [NEXT];
+    CREDENTIALS "CredentialPage" Kind::Object(&super::credentials::shown::CREDENTIAL), [NEXT];
+    CREDENTIAL_USES "CredentialUsePage" Kind::Object(&super::vaults::USE), [NEXT];
     KEYS "KeyPage" Kind::Object(&super::own::KEY), [NEXT];
     WORKSPACES "WorkspacePage" Kind::Object(&super::own::WORKSPACE), [NEXT];
     SANDBOX_RECORDS "SandboxRecordPage" Kind::Union(&super::own::RECORD), [NEXT];

@@ -201,8 +201,8 @@ impl Walk<'_> {
             }
         }
         let _ = case;
-        let sure_inside =
-            sure && (field.rule.is_none() || !matches!(field.kind, Kind::List { .. }));
+        let sure_inside = sure
+            && (field.rule.is_none() || !matches!(field.kind, Kind::List { .. } | Kind::Union(_)));
         let base = self.sample(field);
         self.kind(table, field, &field.kind, &base, sure_inside, put, cases);
     }

@@ -82,6 +82,20 @@ pub static ENVIRONMENTS: Table = Table {
     fields: &[LIMIT_1000, PAGE, ARCHIVED],
 };
 
+/// `GET /v1/vaults`.
+pub static VAULTS: Table = Table {
+    name: "VaultListQuery",
+    about: "Vaults, the newest first.",
+    fields: &[LIMIT_100, PAGE, ARCHIVED],
+};
+
+/// `GET /v1/vaults/{vault}/credentials`.
+pub static CREDENTIALS: Table = Table {
+    name: "CredentialListQuery",
+    about: "Credentials of a vault, the newest first.",
+    fields: &[LIMIT_100, PAGE, ARCHIVED],
+};
+
 /// Whose sessions.
 pub const AGENT_ID: Field = Field::text("agent_id", 1, 128, "Only sessions of this agent.");
 /// Of which version.

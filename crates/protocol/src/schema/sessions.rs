@@ -30,8 +30,17 @@ pub const TITLE: Field = Field::text("title", 0, 500, "For people.").example(r#"
 pub const NEW_TITLE: Field = TITLE.keeps().null(Null::Clears);
 /// What it may cost.
 pub const BUDGET: Field = Field::later("budget", "What the session may cost.");
+const A_VAULT: &Kind = &Kind::Id(IdKind::Vault);
 /// The vaults of a session.
-pub const VAULTS: Field = Field::later("vault_ids", "Vaults with credentials.");
+pub const VAULTS: Field = Field::new(
+    "vault_ids",
+    Kind::List { of: A_VAULT, least: 0, most: 50 },
+    "Vaults with the session's credentials. Where two have one for the same server or variable, \
+     the first one counts.",
+)
+.means("[]")
+.rule("Vaults that there are and that are not archived, each one once. The key may read vaults.")
+.example(r#"["vlt_000000000000000000000001"]"#);
 /// Other vaults, which the original API refuses as well.
 pub const NEW_VAULTS: Field =
     Field::new("vault_ids", Kind::Nothing, "Can't be changed; any value is refused.");

@@ -200,19 +200,32 @@ impl Call {
         &self,
         work: impl FnOnce(&Connection) -> Result<String, Refusal> + Send + 'static,
     ) -> Result<Answer, Refusal> {
+        self.once_then(work, || {}).await
+    }
+
+    /// Like [`Call::once`]; `after` runs when the work is durable and before anybody learns of it,
+    /// also when nobody waits for the answer any more.
+    ///
+    /// # Errors
+    /// As [`Call::once`].
+    pub async fn once_then<E>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<String, E> + Send + 'static,
+        after: impl FnOnce() + Send + 'static,
+    ) -> Result<Answer, E>
+    where
+        E: From<ApiError> + From<posthouse_store::Error> + Send + 'static,
+    {
         let post = self.post()?;
-        let (json, id) = self
-            .app
-            .database
-            .write::<_, Refusal>(move |connection| {
-                if let Some(kept) = answers::find_kept(connection, &post)? {
-                    return Ok((kept.answer, kept.id));
-                }
-                let json = work(connection)?;
-                let id = answers::keep(connection, &post, &json)?;
-                Ok((json, id))
-            })
-            .await?;
+        let write = move |connection: &Connection| {
+            if let Some(kept) = answers::find_kept(connection, &post)? {
+                return Ok((kept.answer, kept.id));
+            }
+            let json = work(connection)?;
+            let id = answers::keep(connection, &post, &json)?;
+            Ok::<_, E>((json, id))
+        };
+        let (json, id) = self.app.database.write_then(write, move |_| after()).await?;
         Ok(Answer::kept(json, self.app.unwritten.clone(), id))
     }
 }

@@ -14,6 +14,7 @@ use axum::{
 };
 use bytes::Bytes;
 use futures_util::FutureExt as _;
+use posthouse_engine::vault::VaultError;
 use posthouse_protocol::{ApiError, ErrorKind, id::IdKind};
 use posthouse_store::answers::Unwritten;
 
@@ -97,6 +98,25 @@ impl From<posthouse_store::Error> for Refusal {
 impl From<crate::Error> for Refusal {
     fn from(error: crate::Error) -> Self {
         Self::Fault(Box::new(error))
+    }
+}
+
+impl From<VaultError> for Refusal {
+    fn from(error: VaultError) -> Self {
+        match error {
+            VaultError::Root(reason) => {
+                // The reason names a key, and nothing of what it is.
+                tracing::error!(%reason, "a vault can't be used");
+                Self::Api(ApiError::new(
+                    ErrorKind::Unavailable,
+                    "The vault can't be used now, because its root key does not answer. The \
+                     server's log says why.",
+                ))
+            }
+            VaultError::Archived => Self::Api(ApiError::invalid("The vault is archived.")),
+            VaultError::Store(error) => error.into(),
+            other => Self::Fault(Box::new(other)),
+        }
     }
 }
 

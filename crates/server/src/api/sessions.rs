@@ -16,12 +16,13 @@ use posthouse_protocol::{
     agent::{self, Agent, ModelRules, Reference, SessionAgent},
     environment::Extension,
     event::ClientEvent,
-    fields::wrong,
+    fields::{self, wrong},
     id::IdKind,
     metadata,
     page::{Cursor, Order, Page, Position},
     resource,
     schema::{
+        Kind,
         agents::{METADATA, METADATA_PATCH},
         events::INITIAL_EVENTS,
         lists,
@@ -36,7 +37,7 @@ use posthouse_store::{
 };
 use serde_json::{Value, json, value::RawValue};
 
-use super::{Answer, Call, Refusal, files, models, resources};
+use super::{Answer, Call, Refusal, files, models, resources, vaults};
 use crate::scope::{Need, Resource, Verb};
 
 const LIST: &str = "sessions";
@@ -47,8 +48,8 @@ pub(super) const REPLAY_WINDOW: i64 = 60 * 1_000_000;
 /// `POST /v1/sessions`.
 ///
 /// # Errors
-/// 400 that names the field, 404 that names the agent or environment, 403 when the key may send
-/// no events and some are sent.
+/// 400 that names the field, 404 that names the agent, environment or vault, 403 when the key may
+/// send no events and some are sent, or read no vaults and some are named.
 pub async fn create(call: Call) -> Result<Answer, Refusal> {
     call.no_query()?;
     models::learn(&call).await;
@@ -64,7 +65,11 @@ pub async fn create(call: Call) -> Result<Answer, Refusal> {
     }
     let resources = fields.list(&RESOURCES)?.value().unwrap_or_default();
     let resources = resource::parse_list(resources)?;
-    for field in [&schema::BUDGET, &schema::VAULTS, &schema::EXTENSION] {
+    let vault_ids = parse_vaults(&mut fields)?;
+    if !vault_ids.is_empty() {
+        call.require(Need { resource: Resource::Vaults, verb: Verb::Read })?;
+    }
+    for field in [&schema::BUDGET, &schema::EXTENSION] {
         fields.later(field)?;
     }
     fields.finish(&schema::CREATE)?;
@@ -77,9 +82,9 @@ pub async fn create(call: Call) -> Result<Answer, Refusal> {
         environment,
         config,
         passthrough_hosts: posthouse.passthrough_hosts,
-        vault_ids: Vec::new(),
         title,
         metadata,
+        vault_ids,
     };
     let engine = &call.app.engine;
     let chance = engine.chance().clone();
@@ -94,10 +99,11 @@ pub async fn create(call: Call) -> Result<Answer, Refusal> {
         at: call.at,
     };
     let claim = wakes.then(|| engine.boot().to_string());
-    let at = call.at;
+    let (at, vault_ids) = (call.at, opened.vault_ids);
     let answered = engine
         .log()
         .create_with(new, drafts, claim, Some(call.post()?), move |connection, row, document| {
+            vaults::check_usable(connection, &row.workspace, &vault_ids)?;
             let mounted =
                 resources::mount_all(connection, &row.workspace, &row.id, &resources, at)?;
             Ok::<_, Refusal>(sessions::show(row, document, &mounted, at)?)
@@ -385,6 +391,22 @@ fn show(call: &Call, row: &SessionRow, document: &str) -> Result<Answer, Refusal
 /// A session that is not there, or not the caller's.
 pub(super) fn missing() -> ApiError {
     ApiError::not_found("Session not found.")
+}
+
+/// The vaults that a new session names.
+fn parse_vaults(fields: &mut Fields) -> Result<Vec<String>, ApiError> {
+    let field = &schema::VAULTS;
+    let mut ids: Vec<String> = Vec::new();
+    for (index, value) in fields.list(field)?.value().unwrap_or_default().into_iter().enumerate() {
+        let path = format!("{}[{index}]", field.name);
+        let id = fields::id(value, &path, Kind::Id(IdKind::Vault))?;
+        if let Some(first) = ids.iter().position(|one| *one == id) {
+            let what = format!("is the same as {}[{first}]", field.name);
+            return Err(wrong(&path, &what, "name each vault once"));
+        }
+        ids.push(id);
+    }
+    Ok(ids)
 }
 
 /// The agent that a session is made of.

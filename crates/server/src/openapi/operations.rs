@@ -1,7 +1,9 @@
 //! What is known of each route besides its need: its words, its tables.
 
 use posthouse_protocol::schema::{
-    Table, agents, answers, environments, events, files, lists, own, resources, sessions,
+    Table, agents, answers, credentials,
+    credentials::shown::{CREDENTIAL, VALIDATION},
+    environments, events, files, lists, own, resources, sessions, vaults,
 };
 
 /// One method of one path.
@@ -376,6 +378,126 @@ pub(super) const OPERATIONS: &[Operation] = &[
         about: "Follows a thread's log.",
         query: Some(&lists::STREAM),
         answer: Answer::Events,
+        ..PLAIN
+    },
+    Operation {
+        path: "/v1/vaults",
+        name: "listVaults",
+        about: "Lists vaults, the newest first.",
+        query: Some(&lists::VAULTS),
+        answer: Answer::Table(&answers::VAULTS),
+        ..PLAIN
+    },
+    Operation {
+        method: "POST",
+        path: "/v1/vaults",
+        name: "createVault",
+        about: "Makes a vault.",
+        body: Body::Json(&vaults::CREATE),
+        answer: Answer::Table(&vaults::VAULT),
+        ..PLAIN
+    },
+    Operation {
+        path: "/v1/vaults/{vault}",
+        name: "getVault",
+        about: "Shows a vault.",
+        answer: Answer::Table(&vaults::VAULT),
+        ..PLAIN
+    },
+    Operation {
+        method: "POST",
+        path: "/v1/vaults/{vault}",
+        name: "updateVault",
+        about: "Changes a vault.",
+        body: Body::Json(&vaults::UPDATE),
+        answer: Answer::Table(&vaults::VAULT),
+        ..PLAIN
+    },
+    Operation {
+        method: "DELETE",
+        path: "/v1/vaults/{vault}",
+        name: "deleteVault",
+        about: "Deletes a vault with its credentials; the ledger stays.",
+        answer: Answer::Table(&answers::VAULT_DELETED),
+        ..PLAIN
+    },
+    Operation {
+        method: "POST",
+        path: "/v1/vaults/{vault}/archive",
+        name: "archiveVault",
+        about: "Archives a vault with its credentials and wipes their secrets; a second time \
+                changes nothing.",
+        body: Body::Empty,
+        answer: Answer::Table(&vaults::VAULT),
+        ..PLAIN
+    },
+    Operation {
+        path: "/v1/vaults/{vault}/credentials",
+        name: "listCredentials",
+        about: "Lists the credentials of a vault, the newest first.",
+        query: Some(&lists::CREDENTIALS),
+        answer: Answer::Table(&answers::CREDENTIALS),
+        ..PLAIN
+    },
+    Operation {
+        method: "POST",
+        path: "/v1/vaults/{vault}/credentials",
+        name: "createCredential",
+        about: "Makes a credential. 409 when the vault has a live one for that server or variable.",
+        body: Body::Json(&credentials::CREATE),
+        answer: Answer::Table(&CREDENTIAL),
+        ..PLAIN
+    },
+    Operation {
+        path: "/v1/vaults/{vault}/credentials/{credential}",
+        name: "getCredential",
+        about: "Shows a credential, without what is secret in it.",
+        answer: Answer::Table(&CREDENTIAL),
+        ..PLAIN
+    },
+    Operation {
+        method: "POST",
+        path: "/v1/vaults/{vault}/credentials/{credential}",
+        name: "updateCredential",
+        about: "Changes a credential, or what is secret in it.",
+        body: Body::Json(&credentials::UPDATE),
+        answer: Answer::Table(&CREDENTIAL),
+        ..PLAIN
+    },
+    Operation {
+        method: "DELETE",
+        path: "/v1/vaults/{vault}/credentials/{credential}",
+        name: "deleteCredential",
+        about: "Deletes a credential; the ledger stays.",
+        answer: Answer::Table(&answers::CREDENTIAL_DELETED),
+        ..PLAIN
+    },
+    Operation {
+        method: "POST",
+        path: "/v1/vaults/{vault}/credentials/{credential}/archive",
+        name: "archiveCredential",
+        about: "Archives a credential and wipes its secrets; a second time changes nothing.",
+        body: Body::Empty,
+        answer: Answer::Table(&CREDENTIAL),
+        ..PLAIN
+    },
+    Operation {
+        method: "POST",
+        path: "/v1/vaults/{vault}/credentials/{credential}/mcp_oauth_validate",
+        name: "validateCredential",
+        about: "Asks the MCP server of an mcp_oauth credential whether its token is good, and gets \
+                another one where it is not. An Idempotency-Key is refused.",
+        body: Body::Empty,
+        answer: Answer::Table(&VALIDATION),
+        keeps_answer: false,
+        ..PLAIN
+    },
+    Operation {
+        path: "/posthouse/v1/credential_uses",
+        name: "listCredentialUses",
+        about: "Lists what credentials were used for, the newest use first. An extension.",
+        query: Some(&vaults::USES),
+        answer: Answer::Table(&answers::CREDENTIAL_USES),
         ..PLAIN
     },
     Operation {

@@ -46,6 +46,8 @@ fn kind(parameter: &str) -> IdKind {
         "{session}" => IdKind::Session,
         "{resource}" => IdKind::Resource,
         "{thread}" => IdKind::Thread,
+        "{vault}" => IdKind::Vault,
+        "{credential}" => IdKind::Credential,
         "{key}" => IdKind::Key,
         other => panic!("{other}: whose is that? Say so here, and make one in `Side::new`"),
     }
@@ -53,8 +55,10 @@ fn kind(parameter: &str) -> IdKind {
 
 /// All ids in a text.
 fn ids_in(text: &str) -> BTreeSet<String> {
-    let prefixes =
-        ["agent", "env", "sesn", "sthr", "sevt", "sesrsc", "file", "wrkspc", "key", "sbrec"];
+    let prefixes = [
+        "agent", "env", "sesn", "sthr", "sevt", "sesrsc", "file", "vlt", "vcrd", "vcuse", "wrkspc",
+        "key", "sbrec",
+    ];
     let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
     let is_id = |word: &&str| {
         let parts = word.split_once('_');
@@ -131,6 +135,11 @@ fn body_for(route: &str, own: &Side<'_>) -> Value {
             json!({ "type": "file", "file_id": own.ids["{file}"] })
         }
         "/v1/sessions/{session}/resources/{resource}" => json!({ "authorization_token": "t" }),
+        "/v1/vaults/{vault}" => json!({ "display_name": "mine" }),
+        "/v1/vaults/{vault}/credentials" => side::variable("MINE"),
+        "/v1/vaults/{vault}/credentials/{credential}" => json!({
+            "display_name": "mine", "auth": { "type": "environment_variable", "secret_value": "m" },
+        }),
         _ => Value::Null,
     }
 }
@@ -185,6 +194,8 @@ async fn walk_lists(caller: &Caller<'_>, own: &Side<'_>, theirs: &Side<'_>, secr
         ("after_id", IdKind::File),
         ("before_id", IdKind::File),
         ("session_id", IdKind::Session),
+        ("vault_id", IdKind::Vault),
+        ("credential_id", IdKind::Credential),
         ("workspace_id", IdKind::Workspace),
     ];
     let mut cursors = 0;
@@ -224,7 +235,7 @@ async fn walk_lists(caller: &Caller<'_>, own: &Side<'_>, theirs: &Side<'_>, secr
             assert_eq!(plain(&reply, &[]), plain(&expected, &[]), "{what}");
         }
     }
-    assert!(cursors >= 8, "only {cursors} lists have had a cursor");
+    assert!(cursors >= 11, "only {cursors} lists have had a cursor");
 }
 
 /// A cursor at the same place of a list, whose id was never given to anything.
@@ -276,6 +287,7 @@ async fn walk_bodies(caller: &Caller<'_>, own: &Side<'_>, theirs: &Side<'_>, sec
         ),
         ("{environment}", IdKind::Environment, Box::new(|id| session("environment_id", json!(id)))),
         ("{file}", IdKind::File, Box::new(|id| session("resources", json!([file(id)])))),
+        ("{vault}", IdKind::Vault, Box::new(|id| session("vault_ids", json!([id])))),
         (
             "{file}",
             IdKind::File,

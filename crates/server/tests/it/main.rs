@@ -32,3 +32,4 @@ mod start;
 mod surface;
 mod switch;
 mod tools;
+mod vaults;

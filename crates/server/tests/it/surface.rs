@@ -6,7 +6,7 @@ use posthouse_protocol::{
     schema::{
         Kind, Table, agents,
         cases::{self, Case, Outcome, Walk},
-        environments, events, files, lists, own, resources, sessions,
+        credentials, environments, events, files, lists, own, resources, sessions, vaults,
     },
 };
 use serde_json::{Value, json};
@@ -23,6 +23,8 @@ struct World {
     environment: Value,
     session: Value,
     file: Value,
+    vault: Value,
+    credential: Value,
 }
 
 impl World {
@@ -35,7 +37,10 @@ impl World {
         let session = json!({ "agent": agent, "environment_id": environment });
         let session = app.post("/v1/sessions", session).await.ok()["id"].take();
         let file = upload(&app, "a.txt", "a").await["id"].take();
-        Self { app, agent, environment, session, file }
+        let vault = app.post("/v1/vaults", json!({ "display_name": "v" })).await.ok()["id"].take();
+        let path = format!("/v1/vaults/{}/credentials", vault.as_str().unwrap());
+        let credential = app.post(&path, json!({ "auth": oauth() })).await.ok()["id"].take();
+        Self { app, agent, environment, session, file, vault, credential }
     }
 
     /// Ids of what is there.
@@ -46,6 +51,7 @@ impl World {
             }
             Kind::Id(IdKind::Environment) => Some(self.environment.clone()),
             Kind::Id(IdKind::File) => Some(self.file.clone()),
+            Kind::Id(IdKind::Vault) => Some(self.vault.clone()),
             Kind::Id(IdKind::Session) => Some(self.session.clone()),
             _ => None,
         }
@@ -57,6 +63,8 @@ impl World {
             ("{agent}", &self.agent),
             ("{environment}", &self.environment),
             ("{session}", &self.session),
+            ("{vault}", &self.vault),
+            ("{credential}", &self.credential),
         ] {
             path = path.replace(name, id.as_str().unwrap());
         }
@@ -75,6 +83,8 @@ impl World {
             "/v1/sessions/{session}/events",
             "/v1/sessions/{session}/resources",
             "/v1/files?limit=1000",
+            "/v1/vaults?limit=100&include_archived=true",
+            "/v1/vaults/{vault}/credentials?limit=100&include_archived=true",
         ] {
             picture.push(self.app.get(&self.path(path)).await.ok());
         }
@@ -88,6 +98,17 @@ impl World {
         }
         picture
     }
+}
+
+/// What a credential is that has something of everything.
+fn oauth() -> Value {
+    json!({
+        "type": "mcp_oauth", "mcp_server_url": "https://a.example", "access_token": "t",
+        "refresh": {
+            "client_id": "c", "token_endpoint": "https://b.example", "refresh_token": "r",
+            "token_endpoint_auth": { "type": "client_secret_basic", "client_secret": "s" },
+        },
+    })
 }
 
 /// What is wrong with an answer to a case.
@@ -155,6 +176,16 @@ async fn keys_and_workspaces_are_taken_and_refused_as_their_tables_say() {
 }
 
 #[tokio::test]
+async fn vaults_and_credentials_are_taken_and_refused_as_their_tables_say() {
+    bodies("/v1/vaults", &vaults::CREATE, None, true).await;
+    bodies("/v1/vaults/{vault}", &vaults::UPDATE, Some(json!({})), true).await;
+    // Of one server there is one: what is taken is tried where it is read.
+    bodies("/v1/vaults/{vault}/credentials", &credentials::CREATE, None, false).await;
+    let path = "/v1/vaults/{vault}/credentials/{credential}";
+    bodies(path, &credentials::UPDATE, Some(json!({})), true).await;
+}
+
+#[tokio::test]
 async fn events_and_resources_are_refused_as_their_tables_say() {
     bodies("/v1/sessions/{session}/events", &events::BATCH, None, false).await;
     bodies("/v1/sessions/{session}/resources", &resources::FILE, None, false).await;
@@ -166,8 +197,11 @@ async fn queries_are_taken_and_refused_as_their_tables_say() {
     let threads = world.app.get(&world.path("/v1/sessions/{session}/threads")).await.ok();
     let thread = threads["data"][0]["id"].as_str().unwrap();
     let of_thread = format!("/v1/sessions/{{session}}/threads/{thread}/events");
-    let tables: [(&str, &Table); 12] = [
+    let tables: [(&str, &Table); 15] = [
         ("/posthouse/v1/sandboxes/{session}/records", &own::RECORDS),
+        ("/posthouse/v1/credential_uses", &vaults::USES),
+        ("/v1/vaults", &lists::VAULTS),
+        ("/v1/vaults/{vault}/credentials", &lists::CREDENTIALS),
         ("/posthouse/v1/keys", &own::LIST),
         ("/posthouse/v1/workspaces", &own::LIST),
         ("/v1/agents", &lists::AGENTS),
@@ -254,7 +288,13 @@ async fn a_cursor_is_bound_to_the_bounds_of_its_list() {
 async fn what_takes_no_fields_and_no_query_says_so() {
     let world = World::new().await;
     let closed = ["/v1/agents/{agent}/archive", "/v1/environments/{environment}/archive"];
-    for path in closed.into_iter().chain(["/v1/sessions/{session}/archive"]) {
+    let last = [
+        "/v1/sessions/{session}/archive",
+        "/v1/vaults/{vault}/credentials/{credential}/mcp_oauth_validate",
+        "/v1/vaults/{vault}/credentials/{credential}/archive",
+        "/v1/vaults/{vault}/archive",
+    ];
+    for path in closed.into_iter().chain(last) {
         let path = world.path(path);
         let refused = world.app.post(&path, json!({ "x": 1 })).await.refused(400);
         assert_eq!(refused, "Failed to parse request body: unknown field \"x\"");

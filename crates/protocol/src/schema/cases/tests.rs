@@ -4,10 +4,12 @@ use super::*;
 use crate::{
     ApiError, Fields, Given, Micros,
     agent::{self, Agent, Changed, Effort, ModelRules, Reference},
+    credential,
     environment::{self, Environment},
     event::ClientEvent,
     resource,
-    schema::{agents, environments, events, resources},
+    schema::{agents, credentials, environments, events, resources, vaults},
+    vault,
 };
 
 const AT: Micros = Micros(1_763_600_000_000_000);
@@ -117,4 +119,61 @@ fn events_are_read_as_their_tables_say() {
 #[test]
 fn resources_are_read_as_their_table_says() {
     check(&resources::FILE, |body| resource::parse(open(body)?, String::new()));
+}
+
+#[test]
+fn vaults_are_read_as_their_tables_say() {
+    let create = |body| vault::parse_create(open(body)?, "vlt_1".into(), AT);
+    check(&vaults::CREATE, create);
+    let current = create(json!({ "display_name": "v" })).unwrap();
+    check(&vaults::UPDATE, |body| vault::apply_update(&current, open(body)?, AT));
+}
+
+#[test]
+fn credentials_are_read_as_their_tables_say() {
+    let create = |body: Value| {
+        let (id, vault) = ("vcrd_1".into(), "vlt_1".into());
+        credential::parse_create(open(body)?, id, vault, AT, &|_| false)
+    };
+    check(&credentials::CREATE, create);
+    for table in
+        [&credentials::OAUTH, &credentials::BEARER, &credentials::VARIABLE, &credentials::HEADER]
+    {
+        check(table, |body| match body.is_object() {
+            true => create(json!({ "auth": body })),
+            false => open(body).and_then(|_| create(Value::Null)),
+        });
+    }
+    let auth = [
+        json!({
+            "type": "mcp_oauth", "mcp_server_url": "https://a.example", "access_token": "t",
+            "refresh": {
+                "client_id": "c", "token_endpoint": "https://b.example", "refresh_token": "r",
+                "token_endpoint_auth": { "type": "client_secret_basic", "client_secret": "s" },
+            },
+        }),
+        json!({ "type": "static_bearer", "mcp_server_url": "https://a.example", "token": "t" }),
+        json!({
+            "type": "environment_variable", "secret_name": "A", "secret_value": "v",
+            "networking": { "type": "unrestricted" },
+        }),
+        json!({
+            "type": "posthouse_header", "mcp_server_url": "https://a.example", "token": "t",
+            "header_name": "x-key",
+        }),
+    ];
+    let tables = [
+        &credentials::OAUTH_UPDATE,
+        &credentials::BEARER_UPDATE,
+        &credentials::VARIABLE_UPDATE,
+        &credentials::HEADER_UPDATE,
+    ];
+    for (auth, table) in auth.into_iter().zip(tables) {
+        let current = create(json!({ "auth": auth })).unwrap().credential;
+        check(&credentials::UPDATE, |body| credential::apply_update(&current, open(body)?, AT));
+        check(table, |body| {
+            let body = if body.is_object() { json!({ "auth": body }) } else { body };
+            credential::apply_update(&current, open(body)?, AT)
+        });
+    }
 }

@@ -7,6 +7,7 @@ use posthouse_protocol::id::IdKind;
 use posthouse_store::tables::{
     files::{self, NewFile},
     sandbox_records::{self, SandboxRecordRow},
+    uses::{self, UseRow},
 };
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
@@ -96,9 +97,10 @@ impl<'a> Side<'a> {
         let file = caller.upload(name).await;
         let one = json!({ "type": "file", "file_id": file, "mount_path": format!("/{name}/1") });
         let two = json!({ "type": "file", "file_id": file, "mount_path": format!("/{name}/2") });
+        let (vault, credential) = self.fill_vault(name).await;
         let body = json!({
             "agent": agent, "environment_id": environment, "title": name, "resources": [one, two],
-            "metadata": { name: name },
+            "metadata": { name: name }, "vault_ids": [vault],
         });
         let session = caller.post("/v1/sessions", body).await;
         let path = format!("/v1/sessions/{}", id_of(&session));
@@ -115,6 +117,7 @@ impl<'a> Side<'a> {
         let threads = caller.get(&format!("{path}/threads")).await.ok();
         let thread = id_of(&threads["data"][0]);
         let output = self.bring_forth(&id_of(&session), name).await;
+        self.note_use(&vault, &credential, &id_of(&session)).await;
         self.ids.extend([
             ("{agent}", agent),
             ("{environment}", environment),
@@ -122,8 +125,43 @@ impl<'a> Side<'a> {
             ("{session}", id_of(&session)),
             ("{resource}", resource),
             ("{thread}", thread),
+            ("{vault}", vault),
+            ("{credential}", credential),
         ]);
         (self.event, self.output) = (event, output);
+    }
+
+    /// A vault with two credentials; its id and that of the second one.
+    async fn fill_vault(&self, name: &str) -> (String, String) {
+        let body = json!({ "display_name": name, "metadata": { name: name } });
+        let vault = id_of(&self.caller.post("/v1/vaults", body).await);
+        let path = format!("/v1/vaults/{vault}/credentials");
+        self.caller.post(&path, variable("ONE")).await;
+        let mut body = variable("TWO");
+        body["display_name"] = name.into();
+        (vault, id_of(&self.caller.post(&path, body).await))
+    }
+
+    /// A line in the ledger.
+    async fn note_use(&self, vault: &str, credential: &str, session: &str) {
+        let id = mint(IdKind::CredentialUse, now()).unwrap();
+        let body = json!({
+            "type": "credential_use", "id": id, "vault_id": vault, "credential_id": credential,
+            "session_id": session, "event_ids": [], "kind": "egress", "host": "a.example",
+            "port": 443, "method": "GET", "location": { "header": true, "body": false },
+            "created_at": now().to_rfc3339(),
+        });
+        let row = UseRow {
+            id,
+            workspace: self.workspace.clone(),
+            vault: vault.to_owned(),
+            credential: credential.to_owned(),
+            session: Some(session.to_owned()),
+            body: body.to_string(),
+            at: now().0,
+        };
+        let database = &self.caller.app.running.app.database;
+        database.write(move |connection| uses::insert(connection, &[row])).await.unwrap();
     }
 
     /// A file that a session's tools have made, which can be downloaded; and what the sandbox has
@@ -180,6 +218,14 @@ impl<'a> Side<'a> {
 
 pub(super) fn id_of(value: &Value) -> String {
     value["id"].as_str().unwrap_or_else(|| panic!("no id: {value}")).to_owned()
+}
+
+/// A credential for a variable.
+pub(super) fn variable(name: &str) -> Value {
+    json!({ "auth": {
+        "type": "environment_variable", "secret_name": name, "secret_value": "v",
+        "networking": { "type": "unrestricted" },
+    } })
 }
 
 pub(super) fn say(text: &str) -> Value {
