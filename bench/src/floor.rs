@@ -29,6 +29,7 @@ pub(crate) fn model_request() -> Wire {
 }
 
 /// A file that grows durably.
+#[derive(Debug)]
 pub(crate) struct DurableFile(File);
 
 impl DurableFile {

@@ -1,10 +1,10 @@
-//! A client of HTTP/1.1 that costs next to nothing: one socket, one thread, no pool.
+//! A client of HTTP/1.1 that costs next to nothing: one stream, one thread, no pool.
 //!
 //! It understands what the server sends, bodies with a length and chunked streams, and nothing
 //! else. What is not understood is a failure.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write as _},
+    io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
     time::{Duration, Instant},
 };
@@ -12,13 +12,20 @@ use std::{
 use crate::Outcome;
 
 /// How long an answer may take before the bench fails.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// How much of a body is read at once that nobody keeps.
+const PIECE: usize = 64 << 10;
 
 /// A request as it goes over the wire, made before its time is taken.
 #[derive(Debug, Clone)]
 pub(crate) struct Wire(Vec<u8>);
 
 impl Wire {
+    /// One that is whole as it is.
+    pub(crate) fn whole(text: &str) -> Self {
+        Self(text.as_bytes().to_vec())
+    }
+
     /// A `GET`, with a key unless it is empty.
     pub(crate) fn get(path: &str, key: &str) -> Self {
         Self(head("GET", path, key, "").into_bytes())
@@ -53,8 +60,8 @@ fn head(method: &str, path: &str, key: &str, more: &str) -> String {
 }
 
 /// A connection that is kept.
-pub(crate) struct Connection {
-    reader: BufReader<TcpStream>,
+pub(crate) struct Connection<S = TcpStream> {
+    reader: BufReader<S>,
     body: Vec<u8>,
 }
 
@@ -72,13 +79,69 @@ impl Connection {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Self { reader: BufReader::with_capacity(16 * 1024, stream), body: Vec::new() })
+        Ok(Self::over(stream))
+    }
+
+    /// Asks for a stream of events; returns once its head is there.
+    pub(crate) fn into_events(mut self, request: &Wire) -> Outcome<Events> {
+        let head = self.ask(request)?;
+        if head.status != 200 || !head.chunked {
+            return Err(format!("a stream was answered with {}", head.status).into());
+        }
+        let chunks = Chunks { reader: self.reader, left: 0, begun: false };
+        Ok(Events {
+            lines: BufReader::new(chunks),
+            line: String::new(),
+            kind: String::new(),
+            data: String::new(),
+        })
+    }
+}
+
+impl<S: Read + Write> Connection<S> {
+    /// One over a stream that is there.
+    pub(crate) fn over(stream: S) -> Self {
+        Self { reader: BufReader::with_capacity(16 * 1024, stream), body: Vec::new() }
     }
 
     /// Sends a request and reads the whole answer, which must have that status.
     pub(crate) fn exchange(&mut self, request: &Wire, status: u16) -> Outcome<&[u8]> {
-        self.reader.get_mut().write_all(&request.0)?;
-        let head = self.read_head()?;
+        let head = self.ask(request)?;
+        self.read_body(&head)?;
+        self.check(&head, status)?;
+        Ok(&self.body)
+    }
+
+    /// Sends a request and reads the whole answer, which must have status 200 and a length, and
+    /// keeps nothing of it; returns how long its body was.
+    pub(crate) fn skim(&mut self, request: &Wire) -> Outcome<u64> {
+        let head = self.ask(request)?;
+        let (200, Some(length)) = (head.status, head.length) else {
+            self.read_body(&head)?;
+            self.check(&head, 200)?;
+            return Err("an answer has no length".into());
+        };
+        self.body.resize(length.min(PIECE), 0);
+        let mut left = length;
+        while left > 0 {
+            let most = left.min(PIECE);
+            match self.reader.read(&mut self.body[..most])? {
+                0 => return Err(format!("an answer has ended {left} bytes early").into()),
+                read => left -= read,
+            }
+        }
+        Ok(length as u64)
+    }
+
+    /// Sends a request; returns the head of its answer.
+    fn ask(&mut self, request: &Wire) -> Outcome<Head> {
+        let stream = self.reader.get_mut();
+        stream.write_all(&request.0)?;
+        stream.flush()?;
+        self.read_head()
+    }
+
+    fn read_body(&mut self, head: &Head) -> Outcome<()> {
         match head.length {
             Some(length) => {
                 self.body.resize(length, 0);
@@ -93,27 +156,16 @@ impl Connection {
             }
             None => return Err("an answer has neither length nor chunks".into()),
         }
+        Ok(())
+    }
+
+    /// Whether the answer that was read has that status.
+    fn check(&self, head: &Head, status: u16) -> Outcome<()> {
         if head.status != status {
             let text = String::from_utf8_lossy(&self.body);
             return Err(format!("answered {} instead of {status}: {text}", head.status).into());
         }
-        Ok(&self.body)
-    }
-
-    /// Asks for a stream of events; returns once its head is there.
-    pub(crate) fn into_events(mut self, request: &Wire) -> Outcome<Events> {
-        self.reader.get_mut().write_all(&request.0)?;
-        let head = self.read_head()?;
-        if head.status != 200 || !head.chunked {
-            return Err(format!("a stream was answered with {}", head.status).into());
-        }
-        let chunks = Chunks { reader: self.reader, left: 0, begun: false };
-        Ok(Events {
-            lines: BufReader::new(chunks),
-            line: String::new(),
-            kind: String::new(),
-            data: String::new(),
-        })
+        Ok(())
     }
 
     fn read_head(&mut self) -> Outcome<Head> {

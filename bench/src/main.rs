@@ -9,6 +9,7 @@ mod append;
 mod cage;
 mod call;
 mod density;
+mod door;
 mod floor;
 mod http;
 mod latency;
@@ -83,6 +84,8 @@ enum Bench {
     Cage,
     /// A tool call in a cage that stands, beside the same on the host.
     Call,
+    /// Requests out of a cage, beside the same on the host and by a proxy.
+    Door,
     /// Many cages at once: their memory, and the start of the next one.
     Density,
     /// From `POST sessions` to the first command's output.
@@ -98,6 +101,12 @@ enum Bench {
     /// Does what one of the others asks for.
     #[command(hide = true)]
     Worker { folder: PathBuf },
+    /// Is one of those between which `door` sends its requests.
+    #[command(hide = true)]
+    Play {
+        #[command(subcommand)]
+        part: door::Part,
+    },
 }
 
 type Run = fn(&Setup) -> Outcome<Report>;
@@ -105,7 +114,10 @@ type Run = fn(&Setup) -> Outcome<Report>;
 impl Bench {
     /// Whether the server's binary has to be there.
     fn needs_server(&self) -> bool {
-        !matches!(self, Self::Cage | Self::Call | Self::Density | Self::Append | Self::Wires)
+        !matches!(
+            self,
+            Self::Cage | Self::Call | Self::Density | Self::Door | Self::Append | Self::Wires
+        )
     }
 
     fn runs(&self) -> Vec<Run> {
@@ -118,6 +130,7 @@ impl Bench {
             Self::Cage => vec![cage::run],
             Self::Call => vec![call::run],
             Self::Density => vec![density::run],
+            Self::Door => vec![door::run],
             Self::Tti => vec![tti::run],
             Self::Lazy => vec![lazy::run],
             Self::Wires => vec![wires::run],
@@ -131,12 +144,13 @@ impl Bench {
                 cage::run,
                 call::run,
                 density::run,
+                door::run,
                 tti::run,
                 lazy::run,
                 wires::run,
                 lists::run,
             ],
-            Self::Worker { .. } => Vec::new(),
+            Self::Worker { .. } | Self::Play { .. } => Vec::new(),
         }
     }
 }
@@ -148,10 +162,12 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let Arguments { bench, flags } = Arguments::parse();
-    if let Bench::Worker { folder } = bench {
-        return worker::main(&folder);
-    }
-    match benches(bench, flags) {
+    let outcome = match bench {
+        Bench::Worker { folder } => return worker::main(&folder),
+        Bench::Play { part } => return door::play(part),
+        bench => benches(bench, flags),
+    };
+    match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => {
             eprintln!("posthouse-bench: stopped by a signal");

@@ -42,6 +42,11 @@ pub(crate) struct Own {
 impl Own {
     /// Cages whose files are in a folder.
     pub(crate) fn new(folder: &Path) -> Outcome<Self> {
+        Self::with_rules(folder, Rules::default())
+    }
+
+    /// The same, whose connections to the outside follow an operator's rules.
+    pub(crate) fn with_rules(folder: &Path, rules: Rules) -> Outcome<Self> {
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let settings = Settings {
             isolation: Isolation::Namespaces,
@@ -54,7 +59,7 @@ impl Own {
             delay: Duration::ZERO,
         };
         let _inside = runtime.enter();
-        let cages = Cages::new(settings, Guard::new(Rules::default(), Vec::new()))?;
+        let cages = Cages::new(settings, Guard::new(rules, Vec::new()))?;
         drop(_inside);
         Ok(Self { runtime, cages, sessions: 0, calls: 0 })
     }
@@ -88,6 +93,20 @@ impl Own {
             let began = Instant::now();
             run(&cages, &place, &call, tool).await?;
             Ok(began.elapsed())
+        })
+    }
+
+    /// Runs a command; returns what it has printed. The cage is started if it does not stand.
+    pub(crate) fn bash(&mut self, place: &Place, command: &str) -> Outcome<String> {
+        let (cages, place, call) = (Arc::clone(&self.cages), place.clone(), self.next_call());
+        let input = json!({ "command": command });
+        self.on_runtime(async move {
+            let outcome = cages.call(&place, &call, "bash", input, ()).await?;
+            match outcome.content[0]["text"].as_str() {
+                Some(text) if !outcome.is_error => Ok(text.to_owned()),
+                Some(text) => Err(text.into()),
+                None => Err(format!("bash was answered with {}", outcome.content).into()),
+            }
         })
     }
 
