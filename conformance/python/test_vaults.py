@@ -277,7 +277,7 @@ LONG = CANARY + "x" * 65_536
         ),
         (
             {**VARIABLE, "networking": {"type": "limited", "allowed_hosts": ["a.b", "a.b:1"]}},
-            'auth.networking.allowed_hosts[1]: "a.b:1" has a port',
+            '`allowed_hosts` entry "a.b:1" contains a port.',
         ),
         ({**VARIABLE, "networking": None}, "auth.networking: is null"),
         ({**VARIABLE, "injection_location": None}, "auth.injection_location: is null; "),

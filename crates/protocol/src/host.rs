@@ -139,11 +139,15 @@ fn fault(text: &str, addresses: Addresses) -> Option<Fault> {
     if !name.split('.').all(is_label) {
         return other("is no host name");
     }
-    // What ends in a number is an address to somebody, and not the one that it seems to be.
-    if name.rsplit('.').next().is_some_and(is_number) {
-        return other("is no IPv4 address in its usual form");
-    }
-    None
+    if is_name(name) { None } else { other("is no IPv4 address in its usual form") }
+}
+
+/// Whether a text is a DNS name, without a dot at its end, that nobody takes for an address:
+/// `getaddrinfo` and browsers read `127.1` and `0x7f000001` as some.
+#[must_use]
+pub fn is_name(text: &str) -> bool {
+    let ends_in_a_number = text.rsplit('.').next().is_some_and(is_number);
+    text.len() <= LONGEST && text.split('.').all(is_label) && !ends_in_a_number
 }
 
 fn is_label(label: &str) -> bool {

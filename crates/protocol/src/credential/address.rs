@@ -1,4 +1,4 @@
-//! Addresses of servers that get secrets, and hosts that may get one: how they are written.
+//! Addresses of servers that get secrets: how they are written.
 //!
 //! Strict on purpose: what only some readers of addresses understand is refused, so that nobody
 //! reads another host than the one that was checked. Nothing here resolves, and no error quotes an
@@ -8,6 +8,8 @@ use std::{
     fmt,
     net::{Ipv4Addr, Ipv6Addr},
 };
+
+use crate::host;
 
 /// The address of a server. Its text is the normal form: scheme and host in lower case, no default
 /// port, no slashes at the end of the path; the query stays as it is.
@@ -78,30 +80,6 @@ pub fn normal(text: &str) -> Option<String> {
     Address::parse(text).ok().map(|address| address.to_string())
 }
 
-/// What is wrong with a host that may get a secret, if anything: it is a name, an IPv4 address, or
-/// `*.` and a name.
-#[must_use]
-pub fn wrong_host(text: &str) -> Option<&'static str> {
-    let name = text.strip_prefix("*.").unwrap_or(text);
-    if text.contains("://") {
-        Some("has a scheme")
-    } else if text.contains('/') {
-        Some("has a path")
-    } else if text.parse::<Ipv6Addr>().is_ok() || text.starts_with('[') {
-        Some("is an IPv6 address")
-    } else if text.contains(':') {
-        Some("has a port")
-    } else if name.contains('*') {
-        Some("has a star that does not stand for whole names in front")
-    } else if name.len() != text.len() && name.parse::<Ipv4Addr>().is_ok() {
-        Some("has a star in front of an address")
-    } else if name.parse::<Ipv4Addr>().is_ok() || is_name(name) {
-        None
-    } else {
-        Some("is no host name")
-    }
-}
-
 fn split_port(authority: &str) -> Result<(&str, Option<u16>), &'static str> {
     let end = authority.rfind(']').map_or(0, |end| end + 1);
     let Some(colon) = authority.get(end..).and_then(|rest| rest.find(':')) else {
@@ -122,23 +100,7 @@ fn read_host(text: &str) -> Result<String, &'static str> {
         return Ok(text.to_owned());
     }
     let name = text.strip_suffix('.').unwrap_or(text);
-    if is_name(name) { Ok(name.to_ascii_lowercase()) } else { Err("has a host that is none") }
-}
-
-/// Whether a text is a DNS name that nobody takes for an address: `getaddrinfo` and browsers read
-/// `127.1` and `0x7f000001` as some.
-fn is_name(text: &str) -> bool {
-    let is_label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-    };
-    let last = text.rsplit('.').next().unwrap_or(text);
-    let hexadecimal = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
-    let is_number = last.bytes().all(|byte| byte.is_ascii_digit())
-        || hexadecimal.is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_hexdigit()));
-    text.len() <= 253 && text.split('.').all(is_label) && !is_number
+    if host::is_name(name) { Ok(name.to_ascii_lowercase()) } else { Err("has a host that is none") }
 }
 
 #[cfg(test)]
@@ -201,33 +163,6 @@ mod tests {
             "https://*.example",
         ] {
             assert!(Address::parse(text).is_err(), "{text:?}");
-        }
-    }
-
-    #[test]
-    fn hosts_are_names_addresses_and_whole_names_in_front() {
-        for text in ["a.example", "A.Example", "localhost", "192.0.2.1", "*.example.com", "*.com"] {
-            assert_eq!(wrong_host(text), None, "{text}");
-        }
-        for (text, what) in [
-            ("a.example:443", "has a port"),
-            ("https://a.example", "has a scheme"),
-            ("a.example/x", "has a path"),
-            ("::1", "is an IPv6 address"),
-            ("[::1]", "is an IPv6 address"),
-            ("*", "has a star that"),
-            ("*a.example", "has a star that"),
-            ("a.*.example", "has a star that"),
-            ("*.*.example", "has a star that"),
-            ("*.192.0.2.1", "has a star in front of an address"),
-            ("192.0.2.0x1", "is no host name"),
-            ("127.1", "is no host name"),
-            ("a b", "is no host name"),
-            ("*.", "is no host name"),
-            ("bücher.example", "is no host name"),
-            ("", "is no host name"),
-        ] {
-            assert!(wrong_host(text).is_some_and(|said| said.starts_with(what)), "{text}");
         }
     }
 }

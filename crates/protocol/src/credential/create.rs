@@ -2,16 +2,15 @@
 //! than [`Secrets`].
 
 use secrecy::SecretString;
-use serde_json::Value;
 
 use super::{
     Auth, ClientAuth, Credential, InjectionLocation, Networking, Refresh, Secrets,
-    address::{self, Address},
-    names,
+    address::Address, names,
 };
 use crate::{
     ApiError, Fields, Given, Micros, Timestamp,
-    fields::{kind_of, wrong},
+    fields::wrong,
+    host::{self, Addresses},
     metadata,
     schema::{Field, agents::METADATA, credentials as schema},
 };
@@ -148,22 +147,13 @@ pub(super) fn read_networking(mut fields: Fields) -> Result<Networking, ApiError
     let path = fields.path_of(&schema::ALLOWED_HOSTS);
     let given = fields.list(&schema::ALLOWED_HOSTS)?.value().unwrap_or_default();
     let mut allowed_hosts = Vec::with_capacity(given.len());
-    for (index, host) in given.into_iter().enumerate() {
+    for (index, entry) in given.into_iter().enumerate() {
         let path = format!("{path}[{index}]");
-        let host = match host {
-            Value::String(host) => host,
-            other => return Err(wrong(&path, &format!("is {}", kind_of(&other)), A_HOST)),
-        };
-        if let Some(what) = address::wrong_host(&host) {
-            return Err(wrong(&path, &format!("{host:?} {what}"), A_HOST));
-        }
-        allowed_hosts.push(host);
+        allowed_hosts.push(host::read(entry, schema::ALLOWED_HOSTS.name, &path, Addresses::Taken)?);
     }
     fields.finish(&schema::SOME_HOSTS)?;
     Ok(Networking::Limited { allowed_hosts })
 }
-
-const A_HOST: &str = "send a bare host name, an IPv4 address, or *. and a name";
 
 fn read_injection(fields: &mut Fields) -> Result<InjectionLocation, ApiError> {
     let Given::Value(mut given) = fields.object(&schema::INJECTION)? else {
