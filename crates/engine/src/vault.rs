@@ -5,8 +5,9 @@
 
 use std::sync::Arc;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use posthouse_net::Guard;
-use posthouse_store::Database;
+use posthouse_store::{Database, tables::vaults};
 use secrecy::SecretString;
 
 use crate::clock::{Chance, Clock};
@@ -98,9 +99,42 @@ impl Vaults {
     ///
     /// # Errors
     /// [`VaultError::Root`].
-    pub async fn make_key(&self, _workspace: &str, _vault: &str) -> Result<SealedKey, VaultError> {
-        let _ = &self.parts;
-        Err(VaultError::Sealed)
+    pub async fn make_key(&self, workspace: &str, vault: &str) -> Result<SealedKey, VaultError> {
+        let root = self.parts.keys.current()?;
+        let mut key = zeroize::Zeroizing::new([0; 32]);
+        getrandom::fill(key.as_mut()).map_err(|_| VaultError::Sealed)?;
+        let wrapped = root.wrap(&key, &format!("{workspace}/{vault}")).await?;
+        Ok(SealedKey { root_key: root.name().to_owned(), data_key: STANDARD.encode(wrapped) })
+    }
+
+    /// STAND-IN.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub async fn rewrap(&self) -> Result<usize, VaultError> {
+        let root = self.parts.keys.current()?;
+        let name = root.name().to_owned();
+        let rows = self.parts.database.read(|c| vaults::sealed_by_others(c, &name))?;
+        let count = rows.len();
+        for (id, workspace, former, sealed) in rows {
+            let context = format!("{workspace}/{id}");
+            let sealed = STANDARD.decode(sealed).map_err(|_| VaultError::Sealed)?;
+            let key = self.parts.keys.named(&former)?.unwrap(&sealed, &context).await?;
+            let sealed = STANDARD.encode(root.wrap(&key, &context).await?);
+            let name = name.clone();
+            let write = move |c: &_| vaults::reseal(c, &id, &name, &sealed);
+            self.parts.database.write::<_, posthouse_store::Error>(write).await?;
+        }
+        Ok(count)
+    }
+
+    /// STAND-IN.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub async fn pending(&self) -> Result<usize, VaultError> {
+        let name = self.parts.keys.current()?.name().to_owned();
+        Ok(self.parts.database.read(|c| vaults::sealed_by_others(c, &name))?.len())
     }
 
     /// Seals a credential's secrets: base64 for its row.

@@ -14,6 +14,7 @@ pub mod keys;
 pub mod models;
 pub mod resources;
 pub mod respond;
+pub mod root_key;
 pub mod sandboxes;
 pub mod sessions;
 pub mod stream;
@@ -30,7 +31,7 @@ use axum::{
     middleware::{from_fn, from_fn_with_state},
     routing::{MethodRouter, delete, get, post},
 };
-use posthouse_engine::Engine;
+use posthouse_engine::{Engine, Vaults};
 use posthouse_protocol::agent::ModelRules;
 use posthouse_store::{Blobs, Database, answers::Unwritten};
 use tokio::sync::watch;
@@ -41,6 +42,7 @@ pub use respond::{Answer, Refusal};
 use crate::{
     config,
     keys::Keys,
+    root_keys::Keyring,
     scope::{Need, Resource, Verb},
 };
 
@@ -54,6 +56,10 @@ pub struct App {
     pub files: config::Files,
     /// What works on sessions.
     pub engine: Engine,
+    /// Where secrets are sealed, opened and used.
+    pub vaults: Vaults,
+    /// What seals the keys of vaults.
+    pub keyring: Keyring,
     /// What agents may ask of models.
     pub rules: Arc<dyn ModelRules>,
     /// Who may come in.
@@ -189,6 +195,7 @@ pub fn routes() -> Vec<Route> {
         Route::get("/posthouse/v1/keys", Keys, keys::list),
         Route::post("/posthouse/v1/keys", Keys, Create, keys::create),
         Route::post("/posthouse/v1/keys/{key}/revoke", Keys, Archive, keys::revoke),
+        Route::post("/posthouse/v1/root_key/rotate", Keys, Update, root_key::rotate),
         Route::get("/posthouse/v1/workspaces", Workspaces, workspaces::list),
         Route::post("/posthouse/v1/workspaces", Workspaces, Create, workspaces::create),
     ]

@@ -2,10 +2,10 @@
 //!
 //! Nothing is started here; a cage is, when a session wants a tool.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use posthouse_engine::{Caged, CagedParts, Chance, Clock, Hands};
-use posthouse_net::{Guard, Rules};
+use posthouse_net::Guard;
 use posthouse_sandbox::{Cages, Settings};
 use posthouse_store::{Blobs, Log};
 
@@ -16,23 +16,16 @@ pub const FOLDER: &str = "sandboxes";
 /// How much longer each cage takes to start, in milliseconds; for benches.
 const DELAY: &str = "POSTHOUSE_CAGE_DELAY_MS";
 
-/// The hands for a configuration. `own` is where the server listens, which no cage reaches.
+/// The hands for a configuration. `guard` is the way out of all cages.
 ///
 /// # Errors
-/// [`Error::File`] when the folder can't be used, [`Error::Config`] for a network that is none.
+/// [`Error::File`] when the folder can't be used.
 pub fn hands(
     config: &Config,
-    own: SocketAddr,
+    guard: Guard,
     log: &Log,
     blobs: &Blobs,
 ) -> Result<Arc<dyn Hands>, Error> {
-    let mut rules = Rules { resolve: config.egress.resolve.clone(), ..Rules::default() };
-    for network in &config.egress.allow_private {
-        let parsed = network.parse().map_err(|error| {
-            Error::Config(format!("egress.allow_private: {network:?} is no network: {error}"))
-        })?;
-        rules.allow_private.push(parsed);
-    }
     let folder = config.data.join(FOLDER);
     let delay = std::env::var(DELAY).ok().and_then(|delay| delay.parse().ok()).unwrap_or(0);
     let settings = Settings {
@@ -45,7 +38,7 @@ pub fn hands(
         delay: Duration::from_millis(delay),
     };
     let failed = |source| Error::File { path: folder.clone(), source };
-    let cages = Cages::new(settings, Guard::new(rules, vec![own])).map_err(failed)?;
+    let cages = Cages::new(settings, guard).map_err(failed)?;
     // A row that can't be read is no reason to delete anything.
     let known = |session: &str| log.row(session).map_or(true, |row| row.is_some());
     cages.delete_unknown(known).map_err(failed)?;

@@ -7,6 +7,8 @@ pub mod files;
 pub mod keys;
 pub mod outputs;
 pub mod resources;
+pub mod root_keys;
+pub mod vaults;
 pub mod workspaces;
 
 /// What the functions in here work on; [`crate::Database`] hands it out.

@@ -1,5 +1,10 @@
 //! Root keys: what seals the keys of vaults, wherever it is held.
 
+pub mod file;
+pub mod local;
+pub mod transit;
+pub mod variable;
+
 use std::{future::Future, pin::Pin, sync::Arc};
 
 use zeroize::Zeroizing;

@@ -20,7 +20,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("posthouse-sandbox", &["posthouse-net"]),
     (
         "posthouse-engine",
-        &["posthouse-protocol", "posthouse-store", "posthouse-model", "posthouse-sandbox"],
+        &[
+            "posthouse-protocol",
+            "posthouse-store",
+            "posthouse-model",
+            "posthouse-net",
+            "posthouse-sandbox",
+        ],
     ),
     (
         "posthouse",
@@ -52,6 +58,14 @@ const OUTSIDE: &[(&str, &[&str])] = &[
     ("unicode-width", &["posthouse"]),
     ("reqwest", &["posthouse-model", "posthouse"]),
     ("ipnet", &["posthouse-net"]),
+    // Requests through the guard; the door.
+    ("hyper", &["posthouse-net", "posthouse-sandbox", FOR_TESTS]),
+    ("hyper-util", &["posthouse-net", "posthouse-sandbox", FOR_TESTS]),
+    ("rustls", &["posthouse-net", "posthouse-sandbox", FOR_TESTS]),
+    ("tokio-rustls", &["posthouse-net", "posthouse-sandbox", FOR_TESTS]),
+    ("rustls-native-certs", &["posthouse-net"]),
+    ("rcgen", &["posthouse-sandbox", FOR_TESTS]),
+    ("aws-lc-rs", &["posthouse-engine"]),
     ("landlock", &["posthouse-sandbox"]),
     ("seccompiler", &["posthouse-sandbox"]),
     ("libc", &["posthouse-sandbox", FOR_TESTS]),
