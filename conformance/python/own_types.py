@@ -178,6 +178,15 @@ class ApiKeys(_models.BaseModel):
     next_page: str | None
 
 
+class RotatedRootKey(_models.BaseModel):
+    """What came of a rotation of the root key."""
+
+    type: Literal["root_key_rotated"]
+    root_key: str
+    rewrapped: int
+    pending: int
+
+
 class Workspace(_models.BaseModel):
     """A workspace."""
 
@@ -244,6 +253,7 @@ OWN_ROUTES: list[tuple[str, str, Any]] = [
     ("GET", "/posthouse/v1/keys", ApiKeys),
     ("POST", "/posthouse/v1/keys", NewApiKey),
     ("POST", r"/posthouse/v1/keys/[^/]+/revoke", ApiKey),
+    ("POST", "/posthouse/v1/root_key/rotate", RotatedRootKey),
     ("GET", "/posthouse/v1/workspaces", Workspaces),
     ("POST", "/posthouse/v1/workspaces", Workspace),
 ]

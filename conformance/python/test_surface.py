@@ -92,6 +92,7 @@ def walk(world: World, http: httpx2.Client, suffix: str = "") -> None:
     key = call("POST", "/posthouse/v1/keys", body)
     call("GET", "/posthouse/v1/keys?limit=1")
     call("POST", f"/posthouse/v1/keys/{key['id']}/revoke")
+    call("POST", "/posthouse/v1/root_key/rotate")
     # Agents.
     tools = [
         {

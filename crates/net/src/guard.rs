@@ -189,7 +189,7 @@ impl Guard {
         Self::with_resolver(rules, own, ask_system)
     }
 
-    fn with_resolver(
+    pub(crate) fn with_resolver(
         rules: Rules,
         own: Vec<SocketAddr>,
         resolver: fn(&str) -> io::Result<Vec<IpAddr>>,

@@ -296,3 +296,6 @@ impl Body for Streamed {
         self.body.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests;

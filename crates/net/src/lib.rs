@@ -12,3 +12,4 @@ mod tls;
 
 pub use guard::{ConnectError, Guard, Pinned, Refused, Rules};
 pub use host::{Host, MalformedHost};
+pub use tls::{UnusableRoots, read_roots};

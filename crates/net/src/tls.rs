@@ -9,12 +9,51 @@ use std::{
 
 use rustls::{
     ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, ServerName},
+    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
 };
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::guard::{CONNECT_TIMEOUT, ConnectError, Guard, Pinned};
+
+/// What is wrong with a file of authorities. The texts hold nothing of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum UnusableRoots {
+    /// It is not written as PEM is.
+    #[error("is no PEM; right would be certificates between BEGIN CERTIFICATE and END CERTIFICATE")]
+    NotPem,
+    /// There is none in it.
+    #[error("holds no certificate; right would be at least one, in PEM")]
+    None,
+    /// One of them is none.
+    #[error("certificate {0} is no certificate; right would be an authority's, in PEM")]
+    Certificate(usize),
+    /// A private key is in it, which belongs elsewhere.
+    #[error("holds a private key; right would be certificates alone")]
+    PrivateKey,
+}
+
+/// Reads the authorities of a file in PEM.
+///
+/// # Errors
+/// [`UnusableRoots`].
+pub fn read_roots(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, UnusableRoots> {
+    // Whole or cut, of whatever kind: a key has nothing to do here.
+    let key = b"PRIVATE KEY-----";
+    if pem.windows(key.len()).any(|part| part == key) {
+        return Err(UnusableRoots::PrivateKey);
+    }
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let roots = read.map_err(|_| UnusableRoots::NotPem)?;
+    if roots.is_empty() {
+        return Err(UnusableRoots::None);
+    }
+    let mut store = RootCertStore::empty();
+    for (index, root) in roots.iter().enumerate() {
+        store.add(root.clone()).map_err(|_| UnusableRoots::Certificate(index + 1))?;
+    }
+    Ok(roots)
+}
 
 /// The roots that origins are checked against. They are read when they are first needed.
 #[derive(Debug)]
@@ -95,6 +134,34 @@ impl Guard {
                 }
             }
             Err(_) => Err(ConnectError::TimedOut { host: host(), port }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn authorities_are_certificates_and_nothing_else() {
+        let made = rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap();
+        let (one, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        let read = |text: String| read_roots(text.as_bytes());
+        assert_eq!(read(one.clone()).unwrap(), [made.cert.der().clone()]);
+        assert_eq!(read(format!("the house's own\n{one}\n{one}")).unwrap().len(), 2);
+        let not_one = one.replace("MII", "AAA");
+        assert_ne!(not_one, one);
+        for (text, wrong) in [
+            (String::new(), UnusableRoots::None),
+            ("certificate".to_owned(), UnusableRoots::None),
+            (key.clone(), UnusableRoots::PrivateKey),
+            (format!("{one}{key}"), UnusableRoots::PrivateKey),
+            (format!("{one}{}", key.replace("PRIVATE", "EC PRIVATE")), UnusableRoots::PrivateKey),
+            (one.replace("END", "AND"), UnusableRoots::NotPem),
+            (one.replace("MII", "M!I"), UnusableRoots::NotPem),
+            (format!("{one}{not_one}"), UnusableRoots::Certificate(2)),
+        ] {
+            assert_eq!(read(text.clone()), Err(wrong), "{text}");
         }
     }
 }

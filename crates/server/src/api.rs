@@ -15,6 +15,7 @@ pub mod keys;
 pub mod models;
 pub mod resources;
 pub mod respond;
+pub mod root_key;
 pub mod sandboxes;
 pub mod sessions;
 pub mod stream;
@@ -45,6 +46,7 @@ pub use respond::{Answer, Refusal};
 use crate::{
     config,
     keys::Keys,
+    root_keys::Keyring,
     scope::{Need, Resource, Verb},
 };
 
@@ -62,6 +64,8 @@ pub struct App {
     pub vaults: Vaults,
     /// The way out.
     pub guard: Guard,
+    /// What seals the keys of vaults.
+    pub keyring: Keyring,
     /// What agents may ask of models.
     pub rules: Arc<dyn ModelRules>,
     /// Who may come in.
@@ -217,6 +221,7 @@ pub fn routes() -> Vec<Route> {
         Route::get("/posthouse/v1/keys", Keys, keys::list),
         Route::post("/posthouse/v1/keys", Keys, Create, keys::create),
         Route::post("/posthouse/v1/keys/{key}/revoke", Keys, Archive, keys::revoke),
+        Route::post("/posthouse/v1/root_key/rotate", Keys, Update, root_key::rotate),
         Route::get("/posthouse/v1/workspaces", Workspaces, workspaces::list),
         Route::post("/posthouse/v1/workspaces", Workspaces, Create, workspaces::create),
     ]

@@ -13,6 +13,7 @@ mod sandboxes;
 mod screen;
 mod sessions;
 mod show;
+mod vaults;
 mod workspaces;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
@@ -26,7 +27,7 @@ use tokio::{
 use crate::{
     Error,
     config::{Config, Flags, OWN_PROGRAM},
-    demo, openapi,
+    demo, openapi, process,
     start::{self, GRACE},
 };
 
@@ -83,6 +84,8 @@ enum Command {
     Sandboxes(sandboxes::SandboxesArguments),
     /// Make, show and revoke API keys of a running server.
     Keys(keys::KeysArguments),
+    /// Change the root key that seals the vaults of a data folder.
+    Vaults(vaults::VaultsArguments),
     /// Make and show workspaces of a running server.
     Workspaces(workspaces::WorkspacesArguments),
     /// Say what this host allows and what is missing.
@@ -114,6 +117,10 @@ struct DemoArguments {
 /// Runs what was typed.
 #[must_use]
 pub fn run() -> ExitCode {
+    // Before there are threads, and before anything secret is known.
+    if let Err(error) = process::keep_memory_private() {
+        return fail(&error);
+    }
     let arguments = Arguments::parse();
     let runtime = match Runtime::new() {
         Ok(runtime) => runtime,
@@ -132,6 +139,7 @@ pub fn run() -> ExitCode {
             Command::Models(arguments) => models::run(arguments).await.map(done),
             Command::Sandboxes(arguments) => sandboxes::run(arguments).await.map(done),
             Command::Keys(arguments) => keys::run(arguments).await.map(done),
+            Command::Vaults(arguments) => vaults::run(arguments).await.map(done),
             Command::Workspaces(arguments) => workspaces::run(arguments).await.map(done),
             Command::Doctor(arguments) => doctor::run(arguments).await,
             Command::Openapi => {

@@ -6,6 +6,7 @@
 
 mod providers;
 mod sandbox;
+mod vault;
 
 use std::{
     collections::BTreeMap,
@@ -18,6 +19,7 @@ use serde::Deserialize;
 
 pub use providers::ListedProvider;
 pub use sandbox::{Egress, Sandbox};
+pub use vault::{Transit, Vault};
 
 use crate::Error;
 
@@ -60,6 +62,8 @@ pub struct Config {
     pub sandbox: Sandbox,
     /// What cages may reach.
     pub egress: Egress,
+    /// Where the root keys of vaults are.
+    pub vault: Vault,
     /// The program that is executed as the launcher of cages: this very one.
     pub helper: PathBuf,
     /// Bounds on files.
@@ -120,10 +124,14 @@ struct File {
     limits: Limits,
     sandbox: sandbox::SandboxEntry,
     egress: sandbox::EgressEntry,
+    vault: vault::VaultEntry,
     files: Files,
     providers: BTreeMap<String, providers::ProviderEntry>,
     discover_ollama: bool,
     models: toml::Table,
+    /// Where the file is: relative paths in it begin there.
+    #[serde(skip)]
+    folder: PathBuf,
 }
 
 impl Default for File {
@@ -135,10 +143,12 @@ impl Default for File {
             limits: Limits::default(),
             sandbox: sandbox::SandboxEntry::default(),
             egress: sandbox::EgressEntry::default(),
+            vault: vault::VaultEntry::default(),
             files: Files::default(),
             providers: BTreeMap::new(),
             discover_ollama: true,
             models: toml::Table::new(),
+            folder: PathBuf::new(),
         }
     }
 }
@@ -183,7 +193,8 @@ impl Config {
             api_key: variable("POSTHOUSE_API_KEY").map(|key| key.trim().to_owned()),
             limits: file.limits,
             sandbox: file.sandbox.read()?,
-            egress: file.egress.read()?,
+            egress: file.egress.read(&file.folder)?,
+            vault: file.vault.read(&file.folder, &variable)?,
             helper: OWN_PROGRAM.into(),
             files: file.files.check()?,
             harness: true,
@@ -234,7 +245,8 @@ impl File {
         let Some(path) = named.or_else(usual) else { return Ok(Self::default()) };
         let text = std::fs::read_to_string(&path)
             .map_err(|source| Error::ConfigFile { path: path.clone(), source })?;
-        Self::parse(&text, &path)
+        let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+        Ok(Self { folder, ..Self::parse(&text, &path)? })
     }
 
     fn parse(text: &str, path: &Path) -> Result<Self, Error> {
@@ -320,6 +332,19 @@ mod tests {
     }
 
     #[test]
+    fn files_are_named_from_the_folder_of_the_one_that_names_them() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("config.toml");
+        std::fs::write(&path, "egress.trusted_roots = \"ca.pem\"\nvault.key_file = \"a.key\"")
+            .unwrap();
+        let flags = Flags { config: Some(path), ..Flags::default() };
+        let home = |name: &str| (name == "HOME").then(|| "/h".to_owned());
+        let config = Config::load(&flags, &home).unwrap();
+        assert_eq!(config.egress.trusted_roots, Some(folder.path().join("ca.pem")));
+        assert_eq!(config.vault.file(&config.data), Some(folder.path().join("a.key")));
+    }
+
+    #[test]
     fn a_key_of_your_own_may_come_out_of_a_file_with_a_line_end() {
         let key = |text| load("", &[("POSTHOUSE_API_KEY", text)]).unwrap().api_key;
         assert_eq!(key(" secret\n").as_deref(), Some("secret"));
@@ -338,6 +363,9 @@ mod tests {
             ("[limits]\nmodel_requests_per_turn = 0", "limits.model_requests_per_turn"),
             ("[files]\nmax = 1", "max"),
             ("[files]\nquota_bytes = 0", "files.quota_bytes"),
+            ("[vault]\nkey = 1", "key"),
+            ("[vault.aws]\nkey_id = \"a\"", "aws"),
+            ("[egress]\ntrusted_roots = 1", "egress.trusted_roots"),
         ] {
             let error = load(text, &[]).err().unwrap();
             assert!(error.contains(name), "{text}: {error}");

@@ -23,7 +23,7 @@ use crate::{
     Error,
     cli::say,
     client::Client,
-    config::{Config, Egress, Files, Limits, Sandbox},
+    config::{Config, Egress, Files, Limits, Sandbox, Vault},
     sandbox::FOLDER,
     start::{self, Running},
 };
@@ -138,6 +138,7 @@ impl Stage {
             limits: Limits::default(),
             sandbox: Sandbox::default(),
             egress: Egress::default(),
+            vault: Vault::default(),
             helper: self.helper.clone(),
             files: Files::default(),
             harness: self.without != Some(Part::Harness),

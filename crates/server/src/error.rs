@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use posthouse_engine::vault::{VaultError, root::file::KeyFileError};
+
 /// What has failed. Its text is for whoever typed the command.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -44,6 +46,18 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// The file of root keys can't be used.
+    #[error(transparent)]
+    KeyFile(#[from] KeyFileError),
+    /// A vault can't be used.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// A root key was not given to all vaults.
+    #[error("the rotation is not complete: {0}; to go on: posthouse vaults rotate-key --finish")]
+    Rotation(String),
+    /// The process can't be kept from others.
+    #[error("the memory of this process can't be kept from others")]
+    Process(#[source] rustix::io::Errno),
     /// The system gives no random numbers.
     #[error("the system gives no random numbers: {0}")]
     Random(getrandom::Error),

@@ -2,10 +2,10 @@
 //!
 //! Nothing is started here; a cage is, when a session wants a tool.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use posthouse_engine::{Caged, CagedParts, Chance, Clock, Hands, Vaults};
-use posthouse_net::{Guard, Rules};
+use posthouse_net::Guard;
 use posthouse_sandbox::{Cages, Settings};
 use posthouse_store::{Blobs, Log};
 
@@ -16,24 +16,8 @@ pub const FOLDER: &str = "sandboxes";
 /// How much longer each cage takes to start, in milliseconds; for benches.
 const DELAY: &str = "POSTHOUSE_CAGE_DELAY_MS";
 
-/// What may be reached from here by a configuration. `own` is where the server listens, which
-/// nothing reaches from here.
-///
-/// # Errors
-/// [`Error::Config`] for a network that is none.
-pub fn guard(config: &Config, own: SocketAddr) -> Result<Guard, Error> {
-    let mut rules = Rules { resolve: config.egress.resolve.clone(), ..Rules::default() };
-    for network in &config.egress.allow_private {
-        let parsed = network.parse().map_err(|error| {
-            Error::Config(format!("egress.allow_private: {network:?} is no network: {error}"))
-        })?;
-        rules.allow_private.push(parsed);
-    }
-    Ok(Guard::new(rules, vec![own]))
-}
-
-/// The hands for a configuration. `vaults` have the secrets of sessions, and write down what their
-/// sandboxes have done.
+/// The hands for a configuration. `guard` is the way out of all cages; `vaults` have the secrets of
+/// sessions, and write down what their sandboxes have done.
 ///
 /// # Errors
 /// [`Error::File`] when the folder can't be used.

@@ -1,6 +1,6 @@
 //! Starting and stopping a server.
 //!
-//! Start: key check → database and migrations → bind → keys → workers → listening. Stop: accept
+//! Start: key check → database and migrations → bind → root keys → keys → workers → listening. Stop: accept
 //! nothing more, tell streams to end, let workers finish within the grace, close the database.
 
 use std::{
@@ -10,9 +10,7 @@ use std::{
 };
 
 use axum::serve::ListenerExt as _;
-use posthouse_engine::{
-    Chance, Clock, Engine, Parts, VaultParts, Vaults, sessions, step, vault::RootKeys,
-};
+use posthouse_engine::{Chance, Clock, Engine, Parts, VaultParts, Vaults, sessions, step};
 use posthouse_model::Providers;
 use posthouse_store::{
     Blobs, Database, Durability, Log, Options,
@@ -25,9 +23,10 @@ use crate::{
     Error,
     api::{self, App, Shared, call::now},
     config::Config,
-    crash,
+    crash, egress,
     keys::{Keys, Opened},
     local::LocalServer,
+    root_keys::Keyring,
     rules::ProviderRules,
     sandbox,
 };
@@ -63,7 +62,8 @@ pub struct Running {
 /// Starts a server; it listens when this returns.
 ///
 /// # Errors
-/// [`Error::OpenWithoutKey`], [`Error::Store`], [`Error::Bind`], [`Error::File`].
+/// [`Error::OpenWithoutKey`], [`Error::Store`], [`Error::Bind`], [`Error::File`],
+/// [`Error::KeyFile`], [`Error::Config`].
 pub async fn start(config: Config) -> Result<Running, Error> {
     if !config.listen.ip().is_loopback() && config.api_key.is_none() {
         return Err(Error::OpenWithoutKey(config.listen));
@@ -81,6 +81,22 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     let bind = |source| Error::Bind { address: config.listen, source };
     let listener = TcpListener::bind(config.listen).await.map_err(bind)?;
     let address = listener.local_addr().map_err(bind)?;
+    let guard = egress::guard(&config, address)?;
+    let keyring = Keyring::open(&config, &guard)?;
+    for (root_key, vaults) in keyring.missing(&database)? {
+        tracing::error!(
+            root_key,
+            vaults,
+            "vaults can't be opened: their root key is not among those that are configured"
+        );
+    }
+    let vaults = Vaults::new(VaultParts {
+        database: database.clone(),
+        keys: keyring.keys(),
+        guard: guard.clone(),
+        clock: Clock::System,
+        chance: Chance::system(),
+    });
     let Opened { keys, token, generated } =
         Keys::open(&database, config.api_key.as_deref(), now()).await?;
     let mut boot = [0; 16];
@@ -90,14 +106,6 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     let log = Log::new(database.clone(), Arc::new(sessions::fold_row));
     // Sessions that are about to go on may have names that only a list explains.
     config.providers.learn_local().await;
-    let guard = sandbox::guard(&config, address)?;
-    let vaults = Vaults::new(VaultParts {
-        database: database.clone(),
-        keys: RootKeys::new(Vec::new()),
-        guard: guard.clone(),
-        clock: Clock::System,
-        chance: Chance::system(),
-    });
     let hands = sandbox::hands(&config, guard.clone(), &log, &blobs, &vaults)?;
     let engine = Engine::new(Parts {
         log,
@@ -115,6 +123,7 @@ pub async fn start(config: Config) -> Result<Running, Error> {
         engine: engine.clone(),
         vaults,
         guard,
+        keyring,
         database: database.clone(),
         blobs: blobs.clone(),
         files: config.files,

@@ -9,6 +9,7 @@ pub mod files;
 pub mod keys;
 pub mod outputs;
 pub mod resources;
+pub mod root_keys;
 pub mod sandbox_records;
 pub mod uses;
 pub mod vaults;

@@ -1,5 +1,10 @@
 //! Root keys: what seals the keys of vaults, wherever it is held.
 
+pub mod file;
+pub mod local;
+pub mod transit;
+pub mod variable;
+
 use std::{future::Future, pin::Pin, sync::Arc};
 
 use zeroize::Zeroizing;
@@ -42,6 +47,9 @@ pub enum RootKeyError {
     /// What was sealed was not sealed by this key, or for another vault.
     #[error("the root key {0} does not open this")]
     Refused(String),
+    /// Another key seals by now.
+    #[error("the root key was exchanged meanwhile; try again")]
+    Exchanged,
     /// A key service has not answered as it should.
     #[error("the key service: {0}")]
     Service(String),
@@ -73,6 +81,15 @@ impl RootKeys {
     pub fn current(&self) -> Result<Arc<dyn RootKey>, RootKeyError> {
         let keys = self.keys.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         keys.first().cloned().ok_or_else(|| RootKeyError::Unknown("(none)".into()))
+    }
+
+    /// Whether it is the key of this name that seals. To be asked in the transaction that stores
+    /// what was sealed: whoever exchanges keys looks for what the old one has sealed afterwards.
+    ///
+    /// # Errors
+    /// [`RootKeyError::Exchanged`] when it is not.
+    pub fn still_seals(&self, name: &str) -> Result<(), RootKeyError> {
+        if self.current()?.name() == name { Ok(()) } else { Err(RootKeyError::Exchanged) }
     }
 
     /// The key of this name.

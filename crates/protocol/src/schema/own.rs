@@ -1,4 +1,4 @@
-//! Tables of what no session is about: sandboxes, models, keys and workspaces.
+//! Tables of what no session is about: sandboxes, models, keys, root keys and workspaces.
 
 use super::{
     Field, Kind, Member, Table, Union,
@@ -308,6 +308,17 @@ pub static NEW_KEY: Table = Table {
         ENDS,
         REVOKED,
         has("secret", TEXT, "The key itself."),
+    ],
+};
+/// What came of a rotation.
+pub static ROTATED: Table = Table {
+    name: "RotatedRootKey",
+    about: "What came of a rotation: which root key seals now, and what is sealed by it.",
+    fields: &[
+        is(&["root_key_rotated"]),
+        has("root_key", TEXT, "The name of the key that seals from now on."),
+        has("rewrapped", COUNT, "How many vaults' keys were sealed anew."),
+        has("pending", COUNT, "How many are still sealed by another root key."),
     ],
 };
 /// `GET /posthouse/v1/keys`, and that of workspaces.

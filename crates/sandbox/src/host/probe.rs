@@ -147,6 +147,12 @@ fn child_of_fork(to: i32, maps: &Maps) -> ! {
     unsafe {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
     }
+    // A server can't be dumped, and what can't be may not write its own maps. Nothing secret is
+    // at risk: whoever would look in here has a moment, and the child ends with it.
+    // SAFETY: as above.
+    unsafe {
+        libc::prctl(libc::PR_SET_DUMPABLE, 1);
+    }
     tell(to, 0, user_namespace(maps), false);
     let others = libc::CLONE_NEWNS
         | libc::CLONE_NEWPID

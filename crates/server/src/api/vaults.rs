@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use posthouse_engine::vault::SealedKey;
+use posthouse_engine::vault::{SealedKey, VaultError};
 use posthouse_protocol::{
     ApiError,
     credential::Credential,
@@ -33,6 +33,7 @@ pub async fn create(call: Call) -> Result<Answer, Refusal> {
     let vault = vault::parse_create(call.fields()?, id, call.at)?;
     let workspace = call.principal.workspace.to_string();
     let SealedKey { root_key, data_key } = call.app.vaults.make_key(&workspace, &vault.id).await?;
+    let (keys, sealed_by) = (call.app.keyring.keys(), root_key.clone());
     let row = VaultRow {
         body: serde_json::to_string(&vault)?,
         id: vault.id,
@@ -43,6 +44,7 @@ pub async fn create(call: Call) -> Result<Answer, Refusal> {
         archived_at: None,
     };
     call.once(move |connection| {
+        keys.still_seals(&sealed_by).map_err(VaultError::from)?;
         vaults::insert(connection, &row)?;
         Ok(row.body)
     })

@@ -1,6 +1,8 @@
 //! `posthouse doctor`: what this host allows, where the data is, which providers there are and
 //! whether a server runs. Looks and prints; changes nothing, and shows no key.
 
+mod vault;
+
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
@@ -82,8 +84,18 @@ pub(super) async fn run(arguments: DoctorArguments) -> Result<ExitCode, Error> {
         Err(_) => Vec::new(),
     };
     let mut configuration = providers(listed, &standing);
-    if let Err(error) = &loaded {
-        configuration.insert(0, finding("file", State::Missing, error.with_causes(), None));
+    match loaded {
+        Ok(config) => {
+            // It looks at files and at the database, which blocks.
+            let looked = tokio::task::spawn_blocking(move || vault::findings(&config)).await;
+            configuration.extend(looked.unwrap_or_else(|error| {
+                let detail = format!("the look has failed: {error}");
+                vec![finding("root key", State::Missing, detail, None)]
+            }));
+        }
+        Err(error) => {
+            configuration.insert(0, finding("file", State::Missing, error.with_causes(), None));
+        }
     }
     let looked = folder.clone();
     // It tries things out, which blocks.

@@ -1,10 +1,12 @@
 //! `[sandbox]` and `[egress]` of the file: how tools are caged, and what their door lets out.
 //!
-//! Reads and checks values, each by the name of its key. Looks at nothing of the host.
+//! Reads and checks values, each by the name of its key. Looks at nothing of the host, and opens no
+//! file.
 
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -38,13 +40,15 @@ impl Default for Sandbox {
     }
 }
 
-/// What cages may reach beyond what everybody may.
+/// What may be reached from here beyond what everybody may, and who is trusted there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Egress {
     /// Private networks that may be connected to, as `10.20.0.0/16`.
     pub allow_private: Vec<String>,
     /// Names, in small letters, that mean a fixed address.
     pub resolve: BTreeMap<String, SocketAddr>,
+    /// A file of authorities that are trusted beside the system's.
+    pub trusted_roots: Option<PathBuf>,
 }
 
 /// `[sandbox]`, as it is written.
@@ -70,6 +74,7 @@ pub(super) struct SandboxEntry {
 pub(super) struct EgressEntry {
     allow_private: Option<Value>,
     resolve: Option<Value>,
+    trusted_roots: Option<Value>,
 }
 
 impl SandboxEntry {
@@ -108,11 +113,11 @@ impl SandboxEntry {
 }
 
 impl EgressEntry {
-    /// Checks every value.
+    /// Checks every value. `folder` is where relative paths begin.
     ///
     /// # Errors
     /// [`Error::Config`] that names the key.
-    pub(super) fn read(self) -> Result<Egress, Error> {
+    pub(super) fn read(self, folder: &Path) -> Result<Egress, Error> {
         let mut egress = Egress::default();
         if let Some(value) = self.allow_private {
             let key = "egress.allow_private";
@@ -145,6 +150,9 @@ impl EgressEntry {
                 egress.resolve.insert(name.to_ascii_lowercase(), parsed);
             }
         }
+        if let Some(value) = self.trusted_roots {
+            egress.trusted_roots = Some(path("egress.trusted_roots", &value, folder)?);
+        }
         Ok(egress)
     }
 }
@@ -160,8 +168,18 @@ fn set<T>(
     Ok(())
 }
 
-fn wrong(key: &str, value: &Value, what: &str, right: &str) -> Error {
+pub(super) fn wrong(key: &str, value: &Value, what: &str, right: &str) -> Error {
     Error::Config(format!("{key}: {value} {what}; {right}"))
+}
+
+/// The path of a file; a relative one begins at `folder`.
+pub(super) fn path(key: &str, value: &Value, folder: &Path) -> Result<PathBuf, Error> {
+    let text = value.as_str().filter(|text| !text.is_empty());
+    let path = text.map(|text| folder.join(text));
+    path.ok_or_else(|| {
+        let right = "write it as \"name\" in the folder of the configuration, or \"/path/to/name\"";
+        wrong(key, value, "is no path of a file", right)
+    })
 }
 
 fn choice<T: Copy>(key: &str, value: &Value, choices: &[(&str, T)]) -> Result<T, Error> {
@@ -277,7 +295,7 @@ mod tests {
 
     fn egress(text: &str) -> Result<Egress, String> {
         let entry: EgressEntry = toml::from_str(text).map_err(|error| error.to_string())?;
-        entry.read().map_err(|error| error.to_string())
+        entry.read(Path::new("/etc/house")).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -310,9 +328,11 @@ mod tests {
         assert_eq!(read.unwrap(), Sandbox { isolation, limits, warm, start: Start::Eager });
         let read = egress(
             "allow_private = [\"10.20.0.0/16\", \"fd00::/8\", \"192.168.1.7/32\"]\n\
-             resolve = { \"API.example.test\" = \"127.0.0.1:8443\" }",
+             resolve = { \"API.example.test\" = \"127.0.0.1:8443\" }\n\
+             trusted_roots = \"ca.pem\"",
         );
         let read = read.unwrap();
+        assert_eq!(read.trusted_roots.as_deref(), Some(Path::new("/etc/house/ca.pem")));
         assert_eq!(read.allow_private, ["10.20.0.0/16", "fd00::/8", "192.168.1.7/32"]);
         let address = "127.0.0.1:8443".parse().unwrap();
         assert_eq!(read.resolve, BTreeMap::from([("api.example.test".to_owned(), address)]));
@@ -337,7 +357,7 @@ mod tests {
             let names = refusal.split('`').skip(3).step_by(2);
             keys.extend(names.map(|name| format!("{table}.{name}")));
         }
-        assert_eq!(keys.len(), 13, "{keys:?}");
+        assert_eq!(keys.len(), 14, "{keys:?}");
         let mut written = String::new();
         for key in &keys {
             let default = rows.get(key.as_str());
@@ -390,6 +410,8 @@ mod tests {
             ("resolve = 1", "egress.resolve", "api.example.test"),
             ("resolve = { \"a b\" = \"127.0.0.1:1\" }", "egress.resolve.\"a b\"", "host name"),
             ("resolve = { \"a.b\" = \"127.0.0.1\" }", "egress.resolve.\"a.b\"", ":8443"),
+            ("trusted_roots = [\"a.pem\"]", "egress.trusted_roots", "write it as"),
+            ("trusted_roots = \"\"", "egress.trusted_roots", "write it as"),
         ] {
             let error = egress(text).unwrap_err();
             assert!(error.contains(key) && error.contains(right), "{text}: {error}");

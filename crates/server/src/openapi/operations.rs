@@ -559,6 +559,17 @@ pub(super) const OPERATIONS: &[Operation] = &[
         ..PLAIN
     },
     Operation {
+        method: "POST",
+        path: "/posthouse/v1/root_key/rotate",
+        name: "rotateRootKey",
+        about: "Reads the root keys again and seals the keys of vaults with the first of them. For \
+                administrators. An extension.",
+        body: Body::Empty,
+        answer: Answer::Table(&own::ROTATED),
+        keeps_answer: false,
+        ..PLAIN
+    },
+    Operation {
         path: "/posthouse/v1/workspaces",
         name: "listWorkspaces",
         about: "Lists workspaces, the newest first. An extension.",

@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use posthouse::{
-    config::{Config, Egress, Files, Limits, Sandbox},
+    config::{Config, Egress, Files, Limits, Sandbox, Vault},
     start::{Running, start},
 };
 use posthouse_model::{Body, Catalog, ModelStream, Provider, Providers, Request};
@@ -85,6 +85,7 @@ pub(crate) fn config(folder: &Path, providers: Vec<Arc<dyn Provider>>) -> Config
         limits: Limits::default(),
         sandbox: Sandbox::default(),
         egress: Egress::default(),
+        vault: Vault::default(),
         helper: env!("CARGO_BIN_EXE_posthouse").into(),
         files: Files::default(),
         harness: true,

@@ -45,6 +45,7 @@ fn an_idempotency_key_is_described_where_an_answer_is_kept_and_nowhere_else() {
         ("/posthouse/v1/keys", false),
         ("/posthouse/v1/sandboxes/{session}/kill", false),
         ("/posthouse/v1/keys/{key}/revoke", false),
+        ("/posthouse/v1/root_key/rotate", false),
     ] {
         assert_eq!(takes(path), expected, "{path}");
     }

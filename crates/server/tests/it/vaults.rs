@@ -262,8 +262,8 @@ async fn http_is_for_hosts_that_the_operator_may_have_opened() {
     let folder = TempDir::new().unwrap();
     let mut config = config(folder.path(), vec![Arc::new(Silent)]);
     config.egress = Egress {
-        allow_private: Vec::new(),
         resolve: [("mcp.test".to_owned(), ([127, 0, 0, 1], 1).into())].into(),
+        ..Egress::default()
     };
     let running = start(config).await.unwrap();
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
