@@ -101,6 +101,12 @@ impl Pinned {
             Target::Fixed(address) => vec![*address],
         }
     }
+
+    /// Whether the operator has fixed where this name leads ([`Rules::resolve`]), at any port.
+    #[must_use]
+    pub fn is_fixed(&self) -> bool {
+        matches!(self.target, Target::Fixed(_))
+    }
 }
 
 /// Why a host may not be reached. The texts name no address that the caller has not named.

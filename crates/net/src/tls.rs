@@ -2,7 +2,10 @@
 //!
 //! Who is trusted is the operator's business alone: the system's roots and `egress.trusted_roots`.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    io,
+    sync::{Arc, OnceLock},
+};
 
 use rustls::{
     ClientConfig, RootCertStore,
@@ -24,6 +27,10 @@ pub(crate) struct Roots {
 impl Roots {
     pub(crate) fn new(more: Vec<CertificateDer<'static>>) -> Self {
         Self { more, plain: OnceLock::new() }
+    }
+
+    pub(crate) fn more(&self) -> &[CertificateDer<'static>] {
+        &self.more
     }
 
     /// A configuration that offers these protocols. What it costs is a copy of a few pointers.
@@ -50,8 +57,15 @@ impl Roots {
 }
 
 impl Guard {
-    /// Dials as [`Guard::connect`] does and shakes hands for `pinned`'s host, offering these
-    /// protocols (ALPN) in their order.
+    /// The authorities that are trusted beside the system's ([`Rules::trusted_roots`]).
+    ///
+    /// [`Rules::trusted_roots`]: crate::Rules::trusted_roots
+    #[must_use]
+    pub fn trusted_roots(&self) -> &[CertificateDer<'static>] {
+        self.roots().more()
+    }
+
+    /// Dials as [`Guard::connect`] does and shakes hands as [`Guard::secure`] does.
     ///
     /// # Errors
     /// [`ConnectError`]; [`ConnectError::Untrusted`] when the origin's certificate is not right.
@@ -61,11 +75,25 @@ impl Guard {
         port: u16,
         protocols: &[&[u8]],
     ) -> Result<TlsStream<TcpStream>, ConnectError> {
+        let stream = self.connect(pinned, port).await?;
+        self.secure(stream, pinned, port, protocols).await
+    }
+
+    /// Shakes hands for `pinned`'s host over a connection to it, offering these protocols (ALPN)
+    /// in their order.
+    ///
+    /// # Errors
+    /// [`ConnectError`]; [`ConnectError::Untrusted`] when the origin's certificate is not right.
+    pub async fn secure(
+        &self,
+        stream: TcpStream,
+        pinned: &Pinned,
+        port: u16,
+        protocols: &[&[u8]],
+    ) -> Result<TlsStream<TcpStream>, ConnectError> {
         let host = || pinned.host().to_owned();
         let failed = |source| ConnectError::Failed { host: host(), port, source };
-        let stream = self.connect(pinned, port).await?;
-        let name =
-            ServerName::try_from(host()).map_err(|error| failed(std::io::Error::other(error)))?;
+        let name = ServerName::try_from(host()).map_err(|error| failed(io::Error::other(error)))?;
         let connector = TlsConnector::from(Arc::new(self.roots().config(protocols)));
         match timeout(CONNECT_TIMEOUT, connector.connect(name, stream)).await {
             Ok(Ok(stream)) => Ok(stream),

@@ -6,7 +6,10 @@
 //!
 //! A name is resolved once and answered with an address that stands for it in this cage alone.
 //! So every later connection is known by its name, and a name that may not be reached never gets
-//! to a resolver. The door believes nothing that comes from inside and keeps no secrets.
+//! to a resolver. What is under a list is looked into: the door ends its TLS, carries HTTP and
+//! nothing else, and holds each request to the host that its connection was for. There the
+//! session's secrets take the place of their placeholders. The door believes nothing that comes
+//! from inside and keeps no secrets.
 
 use std::{
     io,
@@ -22,25 +25,36 @@ use tokio::{sync::Semaphore, task::JoinSet};
 
 use crate::settings::{Networking, Rule};
 
+mod authority;
 mod connection;
 mod datagram;
 mod dns;
 mod hosts;
+mod inject;
 mod keeper;
+mod look;
 mod names;
+mod opening;
 mod pump;
+mod relay;
+mod request;
 mod resolver;
+mod streams;
+mod tls;
+mod watched;
 mod web;
 
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub(crate) use authority::{Authority, NAME_HASH};
 pub use keeper::{Decision, Keeper, Nobody, Secret, Started, Unavailable, Use, Work};
 
 /// Connections that one cage may have open at a time. More wait to be accepted.
 const CONNECTIONS: usize = 1024;
 /// Names that one cage may have looked up at a time.
 const LOOKUPS: usize = 8;
+
 /// An open door. It closes, with every connection through it, when it is dropped.
 #[derive(Debug)]
 pub struct Door {
@@ -68,20 +82,22 @@ struct State {
     allowed: AtomicU64,
     denied: AtomicU64,
     keeper: Arc<dyn Keeper>,
+    authority: Arc<Authority>,
 }
 
 impl Door {
-    /// Opens the door of a cage. To be called within a runtime.
+    /// Opens the door of a cage, which trusts `authority`. To be called within a runtime.
     ///
     /// # Errors
     ///
     /// If a socket can't be watched.
-    pub fn open(
+    pub(crate) fn open(
         listeners: Vec<TcpListener>,
         dns: UdpSocket,
         policy: &Networking,
         guard: &Guard,
         keeper: Arc<dyn Keeper>,
+        authority: Arc<Authority>,
     ) -> io::Result<Self> {
         let state = Arc::new(State {
             hosts: hosts::Hosts::new(policy),
@@ -91,6 +107,7 @@ impl Door {
             allowed: AtomicU64::new(0),
             denied: AtomicU64::new(0),
             keeper,
+            authority,
         });
         let mut tasks = JoinSet::new();
         for listener in listeners {

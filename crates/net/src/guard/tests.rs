@@ -129,6 +129,23 @@ async fn a_named_address_is_reached_at_its_own_port() {
 }
 
 #[tokio::test]
+async fn what_the_operator_has_fixed_or_opened_is_known_as_such() {
+    let at = "127.0.0.1:8443".parse().unwrap();
+    let rules = Rules {
+        resolve: [("fixed.example".to_owned(), at)].into(),
+        allow_private: networks(&["10.0.0.0/8"]),
+        ..Rules::default()
+    };
+    let guard = Guard::with_resolver(rules, vec![], fake);
+    let fixed = guard.resolve("fixed.example").await.unwrap();
+    assert!(fixed.is_fixed() && guard.is_opened(&fixed));
+    let private = guard.literal(address("10.1.2.3")).unwrap();
+    assert!(!private.is_fixed() && guard.is_opened(&private));
+    let public = guard.resolve("public.example").await.unwrap();
+    assert!(!public.is_fixed() && !guard.is_opened(&public));
+}
+
+#[tokio::test]
 async fn the_server_itself_is_out_of_reach_whatever_is_opened() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let at = listener.local_addr().unwrap();

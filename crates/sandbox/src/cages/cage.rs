@@ -33,10 +33,10 @@ use super::{
 };
 use crate::{
     cgroups::{Cgroups, Group, ResourceLevel},
-    door::Door,
+    door::{Authority, Door, Started},
     frame::{self, FromHelper, Setup, ToHelper},
     launcher::{self, Identity, Launcher},
-    settings::{Isolation, Limits, Settings},
+    settings::{Isolation, Limits, Networking, Settings},
     tools::Outcome,
 };
 
@@ -112,6 +112,7 @@ pub(super) struct Parts<'a> {
     pub(super) launcher: &'a Launcher,
     pub(super) cgroups: &'a Arc<Cgroups>,
     pub(super) etc: &'a Path,
+    pub(super) certificates: &'a Path,
     pub(super) root: &'a Path,
     pub(super) name: String,
     pub(super) identity: Identity,
@@ -121,6 +122,10 @@ pub(super) struct Parts<'a> {
     pub(super) links: Vec<Link>,
     pub(super) unlink: Vec<PathBuf>,
     pub(super) journal: File,
+    /// Whom the cage trusts, and who ends its TLS. None for one without a door.
+    pub(super) authority: Option<Arc<Authority>>,
+    /// Variables that it has for the sake of its door.
+    pub(super) environment: Vec<(String, String)>,
 }
 
 pub(super) struct Cage {
@@ -173,6 +178,9 @@ impl Cage {
             links: parts.links.clone(),
             unlink: parts.unlink,
             etc: parts.etc.to_path_buf(),
+            certificates: parts.certificates.to_path_buf(),
+            authorities: parts.folder.authorities(),
+            environment: parts.environment,
             root: parts.root.to_path_buf(),
             limits: parts.settings.limits,
             level,
@@ -204,7 +212,7 @@ impl Cage {
         // No tool runs before it is limited. A helper that has failed is told of first: its end
         // is why it could not be limited.
         let group = limited.map_err(|error| fail("setting its limits", &error))?;
-        let door = open_door(isolation, parts.place, parts.guard, descriptors)
+        let door = open_door(parts.place, parts.guard, parts.authority, descriptors)
             .map_err(|error| fail("opening its door", &error))?;
         let isolated = Isolated {
             technology: isolation,
@@ -220,6 +228,7 @@ impl Cage {
             },
             lowered: ready.report.map(|report| report.lower).unwrap_or_default(),
         };
+        let started = started(&isolated, parts.settings.limits, parts.place);
         let (orders, outgoing) = mpsc::unbounded_channel();
         let cage = Arc::new(Self {
             session: Arc::clone(&parts.place.session),
@@ -241,6 +250,7 @@ impl Cage {
         let (incoming, out) = socket.into_split();
         spawn(write(out, outgoing));
         spawn(keep(Arc::clone(&cage), incoming));
+        parts.place.keeper.started(started);
         Ok(cage)
     }
 
@@ -361,6 +371,23 @@ fn note(isolation: Isolation, fresh: bool, folder: &Folder) -> Option<String> {
     (!fresh).then(|| AGAIN.to_owned())
 }
 
+/// What is written down of a cage that stands.
+fn started(isolated: &Isolated, limits: Limits, place: &Place) -> Started {
+    // Without a door, networking is not enforced.
+    let Networking { allowed, passthrough } = match isolated.technology {
+        Isolation::Namespaces => place.networking.clone(),
+        Isolation::None => Networking::default(),
+    };
+    Started {
+        isolation: isolated.clone(),
+        version: env!("CARGO_PKG_VERSION"),
+        kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+        limits,
+        allowlist: allowed,
+        passthrough,
+    }
+}
+
 /// Puts a process into a group of its own, with the limits of a cage.
 async fn limit(
     isolation: Isolation,
@@ -441,18 +468,16 @@ async fn first_frame(socket: &UnixStream) -> io::Result<(FromHelper, Vec<OwnedFd
 }
 
 fn open_door(
-    isolation: Isolation,
     place: &Place,
     guard: &Guard,
+    authority: Option<Arc<Authority>>,
     mut descriptors: Vec<OwnedFd>,
 ) -> io::Result<Option<Door>> {
-    if isolation == Isolation::None {
-        return Ok(None);
-    }
+    let Some(authority) = authority else { return Ok(None) };
     let names = descriptors.pop().ok_or(io::ErrorKind::UnexpectedEof)?;
     let listeners = descriptors.into_iter().map(Into::into).collect();
-    Door::open(listeners, names.into(), &place.networking, guard, Arc::clone(&place.keeper))
-        .map(Some)
+    let keeper = Arc::clone(&place.keeper);
+    Door::open(listeners, names.into(), &place.networking, guard, keeper, authority).map(Some)
 }
 
 async fn write(mut out: OwnedWriteHalf, mut orders: mpsc::UnboundedReceiver<Vec<u8>>) {

@@ -13,16 +13,22 @@ use tokio::{
     time::sleep,
 };
 
-use super::{Rule, State, locked, names, pump, resolver, web};
+use super::{Rule, State, hosts::Pattern, locked, look, names, pump, resolver, web::Refusal};
 
 const DNS: u16 = 53;
 const HTTP: u16 = 80;
+const HTTPS: u16 = 443;
 
-/// Why a connection goes nowhere.
-struct Refusal {
-    host: String,
-    rule: Rule,
-    reason: String,
+/// Where a connection goes.
+#[derive(Debug)]
+pub(super) struct Way {
+    pub(super) pinned: Pinned,
+    /// The port that was asked for.
+    pub(super) port: u16,
+    /// The rule by which it may be reached.
+    pub(super) rule: Rule,
+    /// Whether it was asked for by a name.
+    pub(super) by_name: bool,
 }
 
 /// Accepts for as long as the door is open, and serves never more than there are places.
@@ -47,7 +53,7 @@ pub(super) async fn accept(listener: TcpListener, state: Arc<State>) {
     }
 }
 
-async fn serve(stream: TcpStream, state: &State) {
+async fn serve(stream: TcpStream, state: &Arc<State>) {
     // The kernel has put the address that was dialled here.
     let Ok(SocketAddr::V4(meant)) = stream.local_addr() else { return pump::reset(stream) };
     let (address, port) = (*meant.ip(), meant.port());
@@ -58,30 +64,17 @@ async fn serve(stream: TcpStream, state: &State) {
         // The cage's own loopback, whoever has opened the server's.
         return pump::reset(stream);
     }
-    let outside = match state.way(address).await {
-        Ok((pinned, rule)) => match state.guard.connect(&pinned, port).await {
-            Err(ConnectError::Refused(refused)) => Err(Refusal {
-                host: pinned.host().to_owned(),
-                rule: Rule::Guard,
-                reason: refused.to_string(),
-            }),
-            answered => {
-                state.decided(pinned.host(), Some(port), true, rule);
-                Ok(answered)
-            }
-        },
-        Err(refusal) => Err(refusal),
-    };
-    match outside {
-        Ok(Ok(outside)) => {
-            let _ = stream.set_nodelay(true);
-            pump::carry(stream, outside).await;
+    let _ = stream.set_nodelay(true);
+    match state.way(address, port).await {
+        // Boxed: most of what waits is in neither of these two.
+        Ok(way) if state.looks_into(&way).await => {
+            Box::pin(look::into(stream, state, way)).await;
         }
-        Ok(Err(_)) => pump::reset(stream),
-        Err(Refusal { host, rule, reason }) => {
-            state.decided(&host, Some(port), false, rule);
-            if port == HTTP {
-                web::refuse(stream, &host, &reason).await;
+        Ok(way) => pass(stream, state, &way).await,
+        Err(refusal) => {
+            state.refused(&refusal, port);
+            if matches!(port, HTTP | HTTPS) {
+                Box::pin(look::refuse(stream, state, &refusal)).await;
             } else {
                 pump::reset(stream);
             }
@@ -89,36 +82,74 @@ async fn serve(stream: TcpStream, state: &State) {
     }
 }
 
-impl State {
-    /// Where a connection to an address goes, and by which rule.
-    async fn way(&self, address: Ipv4Addr) -> Result<(Pinned, Rule), Refusal> {
-        if names::stands_for_a_name(address) {
-            return self.way_by_name(address).await;
+/// Lets bytes pass, whatever they say.
+async fn pass(stream: TcpStream, state: &Arc<State>, way: &Way) {
+    match state.dial(way, way.rule).await {
+        Ok(outside) => pump::carry(stream, outside).await,
+        Err(ConnectError::Refused(refused)) if matches!(way.port, HTTP | HTTPS) => {
+            let refusal = Refusal::unanswered(way.pinned.host(), &refused.into());
+            Box::pin(look::refuse(stream, state, &refusal)).await;
         }
-        let refusal = |rule, reason: String| Refusal { host: address.to_string(), rule, reason };
-        let rule = self.hosts.allows(&address.to_string()).map_err(|rule| {
-            refusal(rule, "the environment's networking lets no plain addresses through".to_owned())
-        })?;
-        match self.guard.literal(IpAddr::V4(address)) {
-            Ok(pinned) => Ok((pinned, rule)),
-            Err(refused) => Err(refusal(Rule::Guard, refused.to_string())),
+        Err(_) => pump::reset(stream),
+    }
+}
+
+impl State {
+    /// Dials, and takes note of what was decided by it.
+    pub(super) async fn dial(&self, way: &Way, rule: Rule) -> Result<TcpStream, ConnectError> {
+        let answered = self.guard.connect(&way.pinned, way.port).await;
+        let (allowed, rule) = match &answered {
+            Err(ConnectError::Refused(_)) => (false, Rule::Guard),
+            _ => (true, rule),
+        };
+        self.decided(way.pinned.host(), Some(way.port), allowed, rule);
+        answered
+    }
+
+    /// Takes note of a refusal, where it is a decision.
+    pub(super) fn refused(&self, refusal: &Refusal, port: u16) {
+        if let Some(rule) = refusal.rule {
+            self.decided(&refusal.host, Some(port), false, rule);
         }
     }
 
-    async fn way_by_name(&self, address: Ipv4Addr) -> Result<(Pinned, Rule), Refusal> {
-        let meaning = locked(&self.names).meaning(address, Instant::now());
-        let Some(names::Meaning { mut pinned, fresh }) = meaning else {
-            return Err(Refusal {
-                host: address.to_string(),
-                rule: Rule::Unknown,
-                reason: "the address stands for no name; resolve the name again".to_owned(),
-            });
+    /// Where a connection to an address goes, and by which rule.
+    async fn way(&self, address: Ipv4Addr, port: u16) -> Result<Way, Refusal> {
+        let by_name = names::stands_for_a_name(address);
+        let (pinned, rule) = if by_name {
+            self.way_by_name(address).await?
+        } else {
+            let host = address.to_string();
+            let rule = self.hosts.allows(&host).map_err(|rule| {
+                let reason = "the environment's networking does not list this address";
+                Refusal::new(&host, rule, reason)
+            })?;
+            let pinned = self.guard.literal(IpAddr::V4(address));
+            let refused = |refused| Refusal::unanswered(&host, &ConnectError::Refused(refused));
+            (pinned.map_err(refused)?, rule)
         };
-        let rule = self.hosts.allows(pinned.host()).map_err(|rule| Refusal {
-            host: pinned.host().to_owned(),
-            rule,
-            reason: "the environment's networking does not list it".to_owned(),
-        })?;
+        if self.hosts.are_listed() && !is_web(&pinned, port) {
+            let reason = "the environment's networking lets only web ports through";
+            return Err(Refusal::new(pinned.host(), Rule::Port, reason));
+        }
+        Ok(Way { pinned, port, rule, by_name })
+    }
+
+    async fn way_by_name(&self, address: Ipv4Addr) -> Result<(Pinned, Rule), Refusal> {
+        let not_listed = |host: &str, rule| {
+            Refusal::new(host, rule, "the environment's networking does not list it")
+        };
+        let meaning = locked(&self.names).meaning(address, Instant::now());
+        let (mut pinned, fresh) = match meaning {
+            Some(names::Meaning::Name { pinned, fresh }) => (pinned, fresh),
+            Some(names::Meaning::Blocked(name)) => return Err(not_listed(&name, Rule::NotListed)),
+            None => {
+                let reason = "the address stands for no name; resolve the name again";
+                return Err(Refusal::new(address.to_string(), Rule::Unknown, reason));
+            }
+        };
+        let rule =
+            self.hosts.allows(pinned.host()).map_err(|rule| not_listed(pinned.host(), rule))?;
         // Programs that keep an address for hours get the name's newer ones. Where it can't be
         // resolved now, the old ones were checked as well.
         if !fresh && let Ok(newer) = self.guard.resolve(pinned.host()).await {
@@ -127,4 +158,27 @@ impl State {
         }
         Ok((pinned, rule))
     }
+
+    /// Whether a connection is looked into: under a list all are, otherwise those that may need
+    /// one of the session's secrets.
+    async fn looks_into(&self, way: &Way) -> bool {
+        let host = way.pinned.host();
+        if self.hosts.are_listed() {
+            return true;
+        }
+        if !way.by_name || !is_web(&way.pinned, way.port) || self.hosts.pass(host) {
+            return false;
+        }
+        let goes = |hosts: &Vec<String>| hosts.iter().any(|one| Pattern::read(one).holds(host));
+        match self.keeper.secrets().await {
+            Ok(secrets) => secrets.iter().any(|secret| secret.hosts.as_ref().is_none_or(goes)),
+            // It may need one. What comes of it is said to each request.
+            Err(_) => true,
+        }
+    }
+}
+
+/// Whether a port is one of the web's. Where the operator has said where a name leads, all are.
+fn is_web(pinned: &Pinned, port: u16) -> bool {
+    matches!(port, HTTP | HTTPS) || pinned.is_fixed()
 }

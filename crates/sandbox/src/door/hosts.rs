@@ -4,11 +4,13 @@ use crate::settings::{Networking, Rule};
 
 /// An environment's policy, ready to be asked.
 #[derive(Debug)]
-pub(super) enum Hosts {
-    All,
-    Listed(Vec<(Pattern, Rule)>),
+pub(super) struct Hosts {
+    /// None lets all through.
+    listed: Option<Vec<(Pattern, Rule)>>,
+    passthrough: Vec<Pattern>,
 }
 
+/// Which hosts are meant: one, or all below a name.
 #[derive(Debug)]
 pub(super) enum Pattern {
     Name(String),
@@ -18,24 +20,29 @@ pub(super) enum Pattern {
 
 impl Hosts {
     pub(super) fn new(policy: &Networking) -> Self {
-        match &policy.allowed {
-            None => Self::All,
-            Some(allowed) => Self::Listed(
-                allowed.iter().map(|one| (Pattern::read(&one.host), one.rule)).collect(),
-            ),
-        }
+        let listed = policy.allowed.as_ref().map(|allowed| {
+            allowed.iter().map(|one| (Pattern::read(&one.host), one.rule)).collect()
+        });
+        let passthrough = policy.passthrough.iter().map(|host| Pattern::read(host)).collect();
+        Self { listed, passthrough }
+    }
+
+    /// Whether there is a list at all: a limited environment.
+    pub(super) fn are_listed(&self) -> bool {
+        self.listed.is_some()
     }
 
     /// The rule by which a host may be reached, if it may. In any case of letters.
     pub(super) fn allows(&self, name: &str) -> Result<Rule, Rule> {
-        match self {
-            Self::All => Ok(Rule::Unrestricted),
-            Self::Listed(allowed) => {
-                let name = name.to_ascii_lowercase();
-                let listed = allowed.iter().find(|(pattern, _)| pattern.holds(&name));
-                listed.map(|(_, rule)| *rule).ok_or(Rule::NotListed)
-            }
-        }
+        let Some(listed) = &self.listed else { return Ok(Rule::Unrestricted) };
+        let name = name.to_ascii_lowercase();
+        let found = listed.iter().find(|(pattern, _)| pattern.holds(&name));
+        found.map(|(_, rule)| *rule).ok_or(Rule::NotListed)
+    }
+
+    /// Whether a host's TLS is left alone. The name is in lower case.
+    pub(super) fn pass(&self, name: &str) -> bool {
+        self.passthrough.iter().any(|pattern| pattern.holds(name))
     }
 }
 
@@ -87,6 +94,22 @@ mod tests {
         }
         let none = Hosts::new(&allowed(&[]));
         assert!(none.allows("example.com").is_err());
-        assert!(Hosts::new(&Networking::default()).allows("example.com").is_ok());
+        let all = Hosts::new(&Networking::default());
+        assert!(all.allows("example.com").is_ok());
+        assert_eq!((hosts.are_listed(), none.are_listed(), all.are_listed()), (true, true, false));
+    }
+
+    #[test]
+    fn the_tls_of_some_hosts_is_left_alone() {
+        let passthrough = ["pinned.example", "*.Pinned.example"].map(str::to_owned).to_vec();
+        let hosts = Hosts::new(&Networking { allowed: None, passthrough });
+        for (name, passed) in [
+            ("pinned.example", true),
+            ("a.pinned.example", true),
+            ("unpinned.example", false),
+            ("pinned.example.evil", false),
+        ] {
+            assert_eq!(hosts.pass(name), passed, "{name}");
+        }
     }
 }

@@ -2,10 +2,12 @@
 //!
 //! Addresses are of 198.18.0.0/15, which is no host's on the internet (RFC 2544), and are given
 //! out in turn: one comes back only after all others. The table is bounded; the name that was not
-//! used for longest makes room. Pure: times are handed in.
+//! used for longest makes room. Names that may not be reached have addresses as well, so that a
+//! connection to one can be told why it goes nowhere; they make room for each other alone. Pure:
+//! times are handed in.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     net::Ipv4Addr,
     time::{Duration, Instant},
 };
@@ -14,6 +16,8 @@ use posthouse_net::Pinned;
 
 /// Names kept at a time.
 const NAMES: usize = 4096;
+/// Names kept at a time that may not be reached.
+const BLOCKED: usize = 1024;
 /// The network of addresses that stand for names.
 const FIRST: u32 = Ipv4Addr::new(198, 18, 0, 0).to_bits();
 const SIZE: u32 = 1 << 17;
@@ -30,6 +34,10 @@ const FRESH: Duration = Duration::from_secs(60);
 pub(super) struct Names {
     by_name: HashMap<String, Entry>,
     by_address: HashMap<Ipv4Addr, String>,
+    /// Names that may not be reached, with their addresses; not among the others.
+    blocked: HashMap<String, Ipv4Addr>,
+    /// Their addresses, the oldest first.
+    blocked_in_turn: VecDeque<(Ipv4Addr, String)>,
     given: u32,
     uses: u64,
 }
@@ -44,10 +52,15 @@ struct Entry {
 
 /// What an address stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Meaning {
-    pub(super) pinned: Pinned,
-    /// Whether the name was resolved a short while ago.
-    pub(super) fresh: bool,
+pub(super) enum Meaning {
+    /// A name, and where it leads.
+    Name {
+        pinned: Pinned,
+        /// Whether the name was resolved a short while ago.
+        fresh: bool,
+    },
+    /// A name that may not be reached. Nobody was asked for it.
+    Blocked(String),
 }
 
 /// Whether an address is one of those that stand for names.
@@ -67,9 +80,30 @@ impl Names {
     /// What an address stands for.
     pub(super) fn meaning(&mut self, address: Ipv4Addr, now: Instant) -> Option<Meaning> {
         self.uses += 1;
-        let entry = self.by_name.get_mut(self.by_address.get(&address)?)?;
+        let name = self.by_address.get(&address)?;
+        let Some(entry) = self.by_name.get_mut(name) else {
+            return Some(Meaning::Blocked(name.clone()));
+        };
         entry.used = self.uses;
-        Some(Meaning { pinned: entry.pinned.clone(), fresh: entry.is_fresh(now) })
+        Some(Meaning::Name { pinned: entry.pinned.clone(), fresh: entry.is_fresh(now) })
+    }
+
+    /// The address of a name that may not be reached, and whether it is new.
+    pub(super) fn block(&mut self, name: &str) -> (Ipv4Addr, bool) {
+        if let Some(address) = self.blocked.get(name) {
+            return (*address, false);
+        }
+        if self.blocked.len() >= BLOCKED
+            && let Some((address, oldest)) = self.blocked_in_turn.pop_front()
+        {
+            self.by_address.remove(&address);
+            self.blocked.remove(&oldest);
+        }
+        let address = self.next_address();
+        self.by_address.insert(address, name.to_owned());
+        self.blocked.insert(name.to_owned(), address);
+        self.blocked_in_turn.push_back((address, name.to_owned()));
+        (address, true)
     }
 
     /// Keeps what a name was resolved to. A name that is known keeps its address.
@@ -143,8 +177,8 @@ mod tests {
         assert!(stands_for_a_name(first));
         assert_eq!(names.fresh("a.example", begin + FRESH / 2), Some(first));
         assert_eq!(names.fresh("a.example", begin + FRESH), None);
-        let meaning = names.meaning(first, begin + FRESH).unwrap();
-        assert_eq!((meaning.pinned.host(), meaning.fresh), ("a.example", false));
+        let old = Meaning::Name { pinned: pinned("a.example").await, fresh: false };
+        assert_eq!(names.meaning(first, begin + FRESH), Some(old));
         assert_eq!(names.pin(pinned("a.example").await, begin + FRESH), first);
         assert_eq!(names.fresh("a.example", begin + FRESH), Some(first));
         assert_eq!(names.fresh("c.example", begin), None);
@@ -163,9 +197,29 @@ mod tests {
         }
         assert_eq!(names.by_name.len(), NAMES);
         assert_eq!(names.by_address.len(), NAMES);
-        assert_eq!(names.meaning(kept, now).unwrap().pinned.host(), "kept.example");
+        let fresh = Meaning::Name { pinned: pinned("kept.example").await, fresh: true };
+        assert_eq!(names.meaning(kept, now), Some(fresh));
         assert_eq!(names.meaning(lost, now), None);
         assert_ne!(names.pin(pinned("lost.example").await, now), lost);
+    }
+
+    #[tokio::test]
+    async fn names_that_are_blocked_have_addresses_and_take_none_from_others() {
+        let mut names = Names::default();
+        let now = Instant::now();
+        let kept = names.pin(pinned("kept.example").await, now);
+        let (first, new) = names.block("evil.example");
+        assert!(new && first != kept && stands_for_a_name(first));
+        assert_eq!(names.block("evil.example"), (first, false));
+        assert_eq!(names.meaning(first, now), Some(Meaning::Blocked("evil.example".to_owned())));
+        assert_eq!(names.fresh("evil.example", now), None);
+        for number in 0..3 * BLOCKED {
+            names.block(&format!("n{number}.example"));
+        }
+        assert_eq!((names.blocked.len(), names.blocked_in_turn.len()), (BLOCKED, BLOCKED));
+        assert_eq!(names.by_address.len(), BLOCKED + 1);
+        assert_eq!(names.meaning(first, now), None);
+        assert_eq!(names.fresh("kept.example", now), Some(kept));
     }
 
     #[tokio::test]

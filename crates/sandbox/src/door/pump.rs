@@ -7,7 +7,7 @@ use std::{
 };
 
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy_bidirectional},
     net::{
         TcpStream,
         tcp::{ReadHalf, WriteHalf},
@@ -15,8 +15,10 @@ use tokio::{
     time::sleep,
 };
 
+use super::watched::Watch;
+
 /// How long both sides may be silent. What is open after that is open by mistake.
-const IDLE: Duration = Duration::from_secs(3600);
+pub(super) const IDLE: Duration = Duration::from_secs(3600);
 /// Bytes that are read at once. A connection has a buffer only while bytes pass, or wait for a
 /// side that does not read.
 const CHUNK: usize = 16 << 10;
@@ -42,6 +44,21 @@ pub(super) async fn carry(mut inside: TcpStream, mut outside: TcpStream) {
     if !done {
         reset(inside);
         reset(outside);
+    }
+}
+
+/// Carries both ways what is not plain TCP. An error, or silence, breaks the connection inside.
+pub(super) async fn carry_any(
+    mut inside: impl AsyncRead + AsyncWrite + Unpin,
+    mut outside: impl AsyncRead + AsyncWrite + Unpin,
+    watch: &Watch,
+) {
+    let done = tokio::select! {
+        result = copy_bidirectional(&mut inside, &mut outside) => result.is_ok(),
+        () = silence(&watch.moved) => false,
+    };
+    if !done {
+        watch.break_off();
     }
 }
 
@@ -74,7 +91,7 @@ async fn one_way(from: ReadHalf<'_>, mut to: WriteHalf<'_>, moved: &AtomicU64) -
 }
 
 /// Ends when nothing has moved for a whole interval.
-async fn silence(moved: &AtomicU64) {
+pub(super) async fn silence(moved: &AtomicU64) {
     loop {
         let before = moved.load(Ordering::Relaxed);
         sleep(IDLE).await;

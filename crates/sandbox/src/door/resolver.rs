@@ -1,8 +1,9 @@
 //! Answers a cage's questions for names, over UDP and TCP.
 //!
 //! A name that the policy does not let through is answered here and gets no further: what a cage
-//! asks for can carry what it knows. A name that is let through is resolved by the guard, once,
-//! and answered with the address that stands for it.
+//! asks for can carry what it knows. Its answer is an address at which connections are told why
+//! they go nowhere. A name that is let through is resolved by the guard, once, and answered with
+//! the address that stands for it.
 
 use std::{
     net::Ipv4Addr,
@@ -107,8 +108,13 @@ impl State {
             return Some(Answer::NoSuchName);
         }
         if let Err(rule) = self.hosts.allows(name) {
-            self.decided(name, None, false, rule);
-            return Some(Answer::NoSuchName);
+            let (address, new) = locked(&self.names).block(name);
+            // Programs ask for each kind of address, and again; it is one refusal.
+            if new {
+                self.decided(name, None, false, rule);
+            }
+            let blocked = Answer::Address(address, TIME_TO_LIVE);
+            return Some(if query.wants_address { blocked } else { Answer::Nothing });
         }
         if !query.wants_address {
             return Some(Answer::Nothing);

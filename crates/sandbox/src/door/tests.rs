@@ -17,11 +17,20 @@ use tokio::{
 };
 
 use super::*;
-use crate::inside::{network::Ports, trial};
+use crate::{
+    inside::{network::Ports, trial},
+    settings::Allowed,
+};
 
 mod cage;
+mod client;
+mod inside_web;
+mod origin;
+mod web;
+mod witness;
 
 pub(crate) use cage::inside;
+use witness::Witness;
 
 /// Where the origin listens, at every address.
 const ORIGIN: u16 = 7777;
@@ -63,6 +72,52 @@ fn a_closed_door_ends_what_went_through_it() {
     trial::play("outside:closed");
 }
 
+#[test]
+fn http_passes_whole_in_all_its_forms() {
+    trial::play("outside:http");
+}
+
+#[test]
+fn a_request_that_names_another_host_goes_nowhere() {
+    trial::play("outside:held");
+}
+
+#[test]
+fn what_is_not_http_and_what_smuggles_goes_nowhere() {
+    trial::play("outside:spoken");
+}
+
+#[test]
+fn whoever_is_blocked_is_told_in_words_also_within_tls() {
+    trial::play("outside:blocked");
+}
+
+#[test]
+fn the_tls_of_a_pinned_client_passes_by_its_name_alone() {
+    trial::play("outside:pinned");
+}
+
+#[test]
+fn a_value_takes_its_placeholders_place_where_it_may_and_nowhere_else() {
+    trial::play("outside:secrets");
+}
+
+#[test]
+fn without_a_list_only_what_may_need_a_secret_is_looked_into() {
+    trial::play("outside:open");
+}
+
+#[test]
+fn an_origin_that_is_not_to_be_trusted_or_reached_is_told_within_tls() {
+    trial::play("outside:origins");
+}
+
+/// A list of hosts.
+fn limited(hosts: &[&str]) -> Networking {
+    let allowed = |host: &&str| Allowed { host: (*host).to_owned(), rule: Rule::AllowedHosts };
+    Networking { allowed: Some(hosts.iter().map(allowed).collect()), passthrough: vec![] }
+}
+
 struct Outside {
     // Before the runtime, which ends in its own time.
     _origins: JoinSet<()>,
@@ -74,11 +129,26 @@ pub(crate) fn outside(scene: &str) {
     crate::inside::network::make_every_address_local().unwrap();
     let runtime = Runtime::new().unwrap();
     let mut origins = JoinSet::new();
-    for port in [80, 443, ORIGIN] {
-        let listener = runtime.block_on(Listener::bind(("0.0.0.0", port))).unwrap();
-        origins.spawn_on(origin(listener), runtime.handle());
+    let mut outside_web = None;
+    if web::SCENES.contains(&scene) {
+        let origin = Arc::new(origin::Origin::new());
+        for port in [80, 443] {
+            let listener = runtime.block_on(Listener::bind(("0.0.0.0", port))).unwrap();
+            origins.spawn_on(Arc::clone(&origin).serve(listener, port == 443), runtime.handle());
+        }
+        let greeter = runtime.block_on(Listener::bind(("0.0.0.0", 25))).unwrap();
+        origins.spawn_on(origin::greet(greeter), runtime.handle());
+        outside_web = Some(origin);
+    }
+    let raw: &[u16] = if outside_web.is_some() { &[ORIGIN] } else { &[80, 443, ORIGIN] };
+    for port in raw {
+        let listener = runtime.block_on(Listener::bind(("0.0.0.0", *port))).unwrap();
+        origins.spawn_on(raw_origin(listener), runtime.handle());
     }
     let outside = Outside { runtime, _origins: origins };
+    if let Some(origin) = outside_web {
+        return web::play(&outside, &origin, scene);
+    }
     match scene {
         "names" => outside.names(),
         "refused" => outside.refused(),
@@ -92,7 +162,7 @@ pub(crate) fn outside(scene: &str) {
 }
 
 /// Does as the first byte of a connection says.
-async fn origin(listener: Listener) {
+async fn raw_origin(listener: Listener) {
     let mut connections = JoinSet::new();
     loop {
         let (mut stream, _) = listener.accept().await.unwrap();
@@ -135,18 +205,40 @@ impl Outside {
     }
 
     /// Opens the door of a new cage.
-    fn cage(&self, scene: &str, policy: Networking, guard: &Guard) -> (Door, trial::Inside) {
+    fn cage(
+        &self,
+        scene: &str,
+        policy: &Networking,
+        guard: &Guard,
+    ) -> (Door, Arc<Witness>, trial::Inside) {
+        let witness = Arc::new(Witness::default());
+        let authority = Arc::new(Authority::new().unwrap());
+        let (door, inside) = self.cage_with(scene, policy, guard, &witness, authority);
+        (door, witness, inside)
+    }
+
+    /// The same with a keeper and an authority.
+    fn cage_with(
+        &self,
+        scene: &str,
+        policy: &Networking,
+        guard: &Guard,
+        witness: &Arc<Witness>,
+        authority: Arc<Authority>,
+    ) -> (Door, trial::Inside) {
         let (inside, listeners, dns, ports) = trial::start(scene);
         assert_eq!(ports, Ports::All);
         let _within = self.runtime.enter();
-        (Door::open(listeners, dns, policy, guard.clone()).unwrap(), inside)
+        let keeper = Arc::clone(witness) as Arc<dyn Keeper>;
+        let door = Door::open(listeners, dns, policy, guard, keeper, authority).unwrap();
+        (door, inside)
     }
 
     fn names(&self) {
         let guard = self.guard();
-        let (door, inside) = self.cage("names", Networking::Unrestricted, &guard);
+        let (door, witness, inside) = self.cage("names", &Networking::default(), &guard);
         inside.finish();
-        let record = door.record();
+        let record = witness.decisions();
         assert!(record.iter().all(|decision| decision.allowed), "{record:?}");
         assert!(record.contains(&Decision {
             host: "origin.example".to_owned(),
@@ -173,11 +265,11 @@ impl Outside {
         let own = vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 443)];
         let loopback = vec!["127.0.0.0/8".parse().unwrap()];
         let guard = Guard::new(Rules { allow_private: loopback, ..Rules::default() }, own);
-        let (door, inside) = self.cage("refused", Networking::Unrestricted, &guard);
+        let (door, witness, inside) = self.cage("refused", &Networking::default(), &guard);
         inside.finish();
         assert_eq!((guard.looked_up(), guard.dialled()), (0, 0));
         assert_eq!(door.counts().allowed, 0);
-        let record = door.record();
+        let record = witness.decisions();
         for (address, port) in cage::REFUSED {
             let decided =
                 |decision: &Decision| decision.host == *address && decision.port == Some(*port);
@@ -187,18 +279,31 @@ impl Outside {
 
     fn limited(&self) {
         let guard = self.guard();
-        let (door, inside) = self.cage("nothing", Networking::Limited { hosts: vec![] }, &guard);
+        let (door, witness, inside) = self.cage("nothing", &limited(&[]), &guard);
         inside.finish();
         assert_eq!((guard.looked_up(), guard.dialled()), (0, 0));
         assert_eq!(door.counts().allowed, 0);
-        assert!(door.record().iter().any(|decision| decision.host == "secret.evil.example"
-            && decision.port.is_none()
-            && decision.rule == Rule::NotListed));
-        let hosts = ["*.ORIGIN.example", "other.example"].map(str::to_owned).to_vec();
-        let (door, inside) = self.cage("limited", Networking::Limited { hosts }, &guard);
+        // However often and in whatever way a name is asked for, it is one refusal.
+        let asked = |decision: &&Decision| {
+            decision.host == "secret.evil.example"
+                && decision.port.is_none()
+                && decision.rule == Rule::NotListed
+        };
+        assert_eq!(witness.decisions().iter().filter(asked).count(), 1);
+        let list = limited(&["*.ORIGIN.example", "other.example", "93.184.216.34"]);
+        let (door, witness, inside) = self.cage("limited", &list, &guard);
         inside.finish();
-        assert_eq!((guard.looked_up(), guard.dialled()), (0, 2));
-        assert_eq!(door.counts().allowed, 2);
+        assert_eq!((guard.looked_up(), guard.dialled()), (0, 5));
+        assert_eq!(door.counts().allowed, 5);
+        for (host, port, rule) in [
+            ("93.184.216.34", 7777, Rule::Port),
+            ("93.184.216.35", 80, Rule::NotListed),
+            ("origin.example", 80, Rule::NotListed),
+        ] {
+            let refused =
+                Decision { host: host.to_owned(), port: Some(port), allowed: false, rule };
+            assert!(witness.decisions().contains(&refused), "{refused:?}");
+        }
         // The positive control: without a list the same name would be looked up. The resolver is
         // out of reach out here, which is all the same.
         let _ = self.runtime.block_on(guard.resolve("secret.evil.invalid"));
@@ -206,18 +311,18 @@ impl Outside {
     }
 
     fn load(&self) {
-        let (door, inside) = self.cage("load", Networking::Unrestricted, &self.guard());
+        let (door, _, inside) = self.cage("load", &Networking::default(), &self.guard());
         inside.finish();
         assert_eq!(door.counts(), Counts { allowed: cage::PARALLEL as u64 + 4, denied: 0 });
     }
 
     fn hostile(&self) {
-        let (_door, inside) = self.cage("hostile", Networking::Unrestricted, &self.guard());
+        let (_door, _, inside) = self.cage("hostile", &Networking::default(), &self.guard());
         inside.finish();
     }
 
     fn places(&self) {
-        let (door, mut inside) = self.cage("places", Networking::Unrestricted, &self.guard());
+        let (door, _, mut inside) = self.cage("places", &Networking::default(), &self.guard());
         inside.step();
         while door.counts().allowed < CONNECTIONS as u64 {
             std::thread::sleep(Duration::from_millis(5));
@@ -230,7 +335,7 @@ impl Outside {
     }
 
     fn closed(&self) {
-        let (door, mut inside) = self.cage("closed", Networking::Unrestricted, &self.guard());
+        let (door, _, mut inside) = self.cage("closed", &Networking::default(), &self.guard());
         inside.step();
         drop(door);
         inside.finish();

@@ -38,6 +38,9 @@ pub(super) const REFUSED: &[(&str, u16)] = &[
 /// Plays a scene.
 pub(crate) fn inside(scene: &str) {
     let world = World::hand_out(network::prepare().unwrap());
+    if let Some((scene, folder)) = scene.split_once('|') {
+        return super::inside_web::play(scene, folder.as_ref(), &world);
+    }
     match scene {
         "names" => names(),
         "refused" => refused(),
@@ -105,11 +108,11 @@ fn ask_over_tcp(server: &str, name: &str) -> (u8, Option<Ipv4Addr>) {
     read_answer(&asked, &answer)
 }
 
-fn address_of(name: &str) -> Ipv4Addr {
+pub(super) fn address_of(name: &str) -> Ipv4Addr {
     ask("127.0.0.1", name, 1).1.unwrap()
 }
 
-fn connect(to: (Ipv4Addr, u16)) -> std::io::Result<TcpStream> {
+pub(super) fn connect(to: (Ipv4Addr, u16)) -> std::io::Result<TcpStream> {
     let stream = TcpStream::connect_timeout(&SocketAddr::from(to), LONG)?;
     stream.set_read_timeout(Some(LONG))?;
     stream.set_write_timeout(Some(LONG))?;
@@ -117,7 +120,7 @@ fn connect(to: (Ipv4Addr, u16)) -> std::io::Result<TcpStream> {
 }
 
 /// Sends bytes to the origin, ends the sending, and reads them back up to the end.
-fn echo(to: (Ipv4Addr, u16), bytes: &[u8]) {
+pub(super) fn echo(to: (Ipv4Addr, u16), bytes: &[u8]) {
     let mut stream = connect(to).unwrap();
     stream.write_all(b"E").unwrap();
     let mut writer = stream.try_clone().unwrap();
@@ -135,15 +138,20 @@ fn echo(to: (Ipv4Addr, u16), bytes: &[u8]) {
 
 /// Asks for a page, and returns what comes, or how the connection was broken.
 fn page(to: (Ipv4Addr, u16)) -> Result<String, ErrorKind> {
+    page_of("asked.example", to)
+}
+
+fn page_of(host: &str, to: (Ipv4Addr, u16)) -> Result<String, ErrorKind> {
     let kind = |error: std::io::Error| error.kind();
     let mut stream = connect(to).map_err(kind)?;
-    stream.write_all(b"GET / HTTP/1.0\r\nHost: asked.example\r\n\r\n").map_err(kind)?;
+    let asked = format!("GET / HTTP/1.0\r\nHost: {host}\r\n\r\n");
+    stream.write_all(asked.as_bytes()).map_err(kind)?;
     let mut page = String::new();
     stream.read_to_string(&mut page).map_err(kind)?;
     Ok(page)
 }
 
-fn assert_broken(to: (Ipv4Addr, u16)) {
+pub(super) fn assert_broken(to: (Ipv4Addr, u16)) {
     let ended = page(to);
     let broken = matches!(ended, Err(ErrorKind::ConnectionReset | ErrorKind::BrokenPipe));
     assert!(broken, "{to:?}: {ended:?}");
@@ -191,7 +199,7 @@ fn names() {
 fn refused() {
     for (address, port) in REFUSED {
         let to = (address.parse().unwrap(), *port);
-        if *port != 80 {
+        if !matches!(*port, 80 | 443) {
             assert_broken(to);
             continue;
         }
@@ -210,27 +218,52 @@ fn refused() {
 }
 
 fn nothing() {
+    let mut blocked = Ipv4Addr::UNSPECIFIED;
     for name in ["secret.evil.example", "origin.example", "example"] {
-        for kind in [1, 28, 16] {
-            assert_eq!(ask("8.8.8.8", name, kind), (NO_SUCH_NAME, None), "{name}");
+        let (code, address) = ask("8.8.8.8", name, 1);
+        // An address that stands for nothing but the refusal, the same for everybody.
+        blocked = address.unwrap();
+        assert_eq!((code, blocked.octets()[0]), (0, 198), "{name}");
+        assert_eq!(ask_over_tcp("8.8.8.8", name), (0, Some(blocked)));
+        for kind in [28, 16] {
+            assert_eq!(ask("8.8.8.8", name, kind), (0, None), "{name}");
         }
-        assert_eq!(ask_over_tcp("8.8.8.8", name), (NO_SUCH_NAME, None));
     }
     let public = Ipv4Addr::new(93, 184, 216, 34);
-    assert!(page((public, 80)).unwrap().starts_with("HTTP/1.1 403 "));
-    for port in [1, 443, 7777] {
+    let said = page((public, 80)).unwrap();
+    assert!(said.starts_with("HTTP/1.1 403 ") && said.contains("to asked.example: "), "{said}");
+    let said = page((blocked, 80)).unwrap();
+    assert!(said.starts_with("HTTP/1.1 403 ") && said.contains("to example: "), "{said}");
+    assert!(page((public, 443)).unwrap().starts_with("HTTP/1.1 403 "));
+    for port in [1, 8080, 7777] {
         assert_broken((public, port));
-        assert_broken((Ipv4Addr::new(198, 18, 1, 0), port));
+        assert_broken((blocked, port));
+        assert_broken((Ipv4Addr::new(198, 19, 1, 0), port));
     }
     assert_eq!(ask("127.0.0.1", "localhost", 1), (0, Some(Ipv4Addr::LOCALHOST)));
 }
 
 fn limited() {
-    echo((address_of("a.b.origin.example"), 443), b"below the star");
-    echo((address_of("OTHER.example"), 443), b"in the list");
-    assert_eq!(ask("127.0.0.1", "origin.example", 1), (NO_SUCH_NAME, None));
-    assert_eq!(ask("127.0.0.1", "b.other.example", 1), (NO_SUCH_NAME, None));
-    assert_broken((Ipv4Addr::new(93, 184, 216, 34), 7777));
+    for (name, port) in
+        [("a.b.origin.example", 80), ("OTHER.example", 443), ("other.example", 65535)]
+    {
+        let said = page_of(name, (address_of(name), port)).unwrap();
+        assert!(said.ends_with("the origin"), "{name}: {said}");
+    }
+    let listed = Ipv4Addr::new(93, 184, 216, 34);
+    assert!(page_of("93.184.216.34", (listed, 80)).unwrap().ends_with("the origin"));
+    assert_broken((listed, 7777));
+    // An origin that breaks off without an answer.
+    let mut broken = connect((listed, 80)).unwrap();
+    broken.write_all(b"REPORT / HTTP/1.1\r\nHost: 93.184.216.34\r\n\r\n").unwrap();
+    assert_eq!(broken.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+    for name in ["origin.example", "b.other.example"] {
+        let said = page_of(name, (address_of(name), 80)).unwrap();
+        assert!(said.contains(&format!("to {name}: ")), "{said}");
+        assert_broken((address_of(name), 7777));
+    }
+    let said = page((Ipv4Addr::new(93, 184, 216, 35), 80)).unwrap();
+    assert!(said.starts_with("HTTP/1.1 403 "), "{said}");
 }
 
 fn load() {
