@@ -68,6 +68,10 @@ impl Roots {
         Self { more, plain: OnceLock::new() }
     }
 
+    pub(crate) fn more(&self) -> &[CertificateDer<'static>] {
+        &self.more
+    }
+
     /// A configuration that offers these protocols. What it costs is a copy of a few pointers.
     fn config(&self, protocols: &[&[u8]]) -> ClientConfig {
         let mut config = self.plain.get_or_init(|| self.read()).clone();
@@ -92,6 +96,14 @@ impl Roots {
 }
 
 impl Guard {
+    /// The authorities that are trusted beside the system's ([`Rules::trusted_roots`]).
+    ///
+    /// [`Rules::trusted_roots`]: crate::Rules::trusted_roots
+    #[must_use]
+    pub fn trusted_roots(&self) -> &[CertificateDer<'static>] {
+        self.roots().more()
+    }
+
     /// Dials as [`Guard::connect`] does and shakes hands as [`Guard::secure`] does.
     ///
     /// # Errors

@@ -5,8 +5,10 @@
 //! one of it is alive.
 
 mod cage;
+mod environment;
 mod folder;
 mod identity;
+mod prepared;
 mod slot;
 
 use std::{
@@ -27,6 +29,7 @@ use thiserror::Error;
 use self::{
     cage::{Cage, Ended, Parts},
     folder::Folder,
+    prepared::Prepared,
     slot::{Slot, Used},
 };
 pub use self::{
@@ -34,9 +37,8 @@ pub use self::{
     folder::Mount,
 };
 use crate::{
-    cgroups::Cgroups,
     disk::{Alarm, Watch},
-    door::Keeper,
+    door::{Authority, Keeper},
     etc, host, journal,
     launcher::{Identity, Launcher},
     settings::{Isolation, Networking, Settings},
@@ -109,7 +111,7 @@ pub struct Cages {
     slots: Mutex<HashMap<Arc<str>, Arc<Slot>>>,
     next: AtomicU64,
     /// What cages share and the first one makes: a server's start need not wait for it.
-    prepared: tokio::sync::OnceCell<Arc<Cgroups>>,
+    prepared: tokio::sync::OnceCell<Arc<Prepared>>,
     myself: Weak<Self>,
 }
 
@@ -471,23 +473,29 @@ impl Cages {
             let step = step.to_owned();
             move |error: io::Error| Refused::Step { step, reason: error.to_string() }
         };
-        let shared = self.etc.clone();
+        // Where there is no door, nobody would put a value in the place of its placeholder.
+        let isolated = self.settings.isolation == Isolation::Namespaces;
+        let environment = if isolated {
+            let secrets = place.keeper.secrets().await;
+            let secrets = secrets.map_err(io::Error::other).map_err(step("asking for secrets"))?;
+            environment::of(&secrets)
+        } else {
+            Vec::new()
+        };
+        let (sandboxes, etc) = (self.settings.folder.clone(), self.etc.clone());
         let groups = self.groups.clone();
         let prepared = self.prepared.get_or_try_init(|| async {
-            let made = tokio::task::spawn_blocking(move || {
-                let cgroups = Cgroups::probe();
-                cgroups.sweep(&groups);
-                cgroups.sweep_dead(GROUPS);
-                etc::make(&shared).map(|()| cgroups)
-            });
+            let made =
+                tokio::task::spawn_blocking(move || Prepared::make(&sandboxes, &etc, &groups));
             made.await.map_err(io::Error::other)?.map(Arc::new)
         });
-        let cgroups = prepared.await.map_err(step("making /etc"))?;
+        let prepared = prepared.await.map_err(step("making /etc"))?;
         let identity = identity::of(self.settings.isolation, place.number)
             .map_err(step("choosing its users"))?;
         let folder = Folder::of(&self.settings, &place.session)?;
         let (slot, source) = (Arc::clone(slot), Arc::clone(&place.mounts));
         let boot = self.boot.clone();
+        let (shared, guard) = (Arc::clone(prepared), self.guard.clone());
         let owner = match identity {
             Identity::Range(first) => Some(first + crate::launcher::INSIDE_ID),
             Identity::Single { uid, .. } => rustix::process::geteuid().is_root().then_some(uid),
@@ -498,9 +506,19 @@ impl Cages {
             let links = slot.mount(&folder, &source)?;
             let unlink = folder.replace_links(&links)?;
             let journal = journal::open(&folder.journal(), &boot)?;
-            io::Result::Ok((folder, fresh, links, unlink, journal))
+            // Here, for the first use of randomness takes a tenth of a second.
+            let authority = isolated.then(Authority::new).transpose();
+            let authority = authority.map_err(|error| {
+                io::Error::other(format!("its authority can't be made: {error}"))
+            })?;
+            if let Some(own) = &authority {
+                let more = guard.trusted_roots();
+                let own = own.certificate_pem();
+                folder.write_authorities(&etc::certificates::bundle(&shared.public, more, &own))?;
+            }
+            io::Result::Ok((folder, fresh, links, unlink, journal, authority.map(Arc::new)))
         });
-        let (folder, fresh, links, unlink, journal) = made
+        let (folder, fresh, links, unlink, journal, authority) = made
             .await
             .map_err(io::Error::other)
             .and_then(|made| made)
@@ -510,8 +528,9 @@ impl Cages {
             settings: &self.settings,
             guard: &self.guard,
             launcher: &self.launcher,
-            cgroups,
+            cgroups: &prepared.cgroups,
             etc: &self.etc,
+            certificates: &prepared.certificates,
             root: &self.root,
             name: format!("{}{}-{number}", self.groups, std::process::id()),
             identity,
@@ -521,6 +540,8 @@ impl Cages {
             links,
             unlink,
             journal,
+            authority,
+            environment,
         };
         let next = parts.folder.clone();
         let cage = Cage::make(parts).await?;

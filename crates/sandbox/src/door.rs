@@ -47,7 +47,7 @@ mod web;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub(crate) use authority::Authority;
+pub(crate) use authority::{Authority, NAME_HASH};
 pub use keeper::{Decision, Keeper, Nobody, Secret, Started, Unavailable, Use, Work};
 
 /// Connections that one cage may have open at a time. More wait to be accepted.

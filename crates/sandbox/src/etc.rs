@@ -1,7 +1,9 @@
 //! The `/etc` of cages: made from nothing, with only what programs need to find their way.
 //!
 //! Of the host's own it takes the library cache, the alternatives' links, the time zone and the
-//! public certificates. No user, host name or address of the host is in it.
+//! public [`certificates`]. No user, host name or address of the host is in it.
+
+pub(crate) mod certificates;
 
 use std::{
     fs, io,
@@ -10,13 +12,13 @@ use std::{
 };
 
 use crate::launcher::INSIDE_ID;
+pub(crate) use certificates::{BUNDLE, public_authorities};
 
 /// What of the host's is copied: where libraries are, and small settings of programs.
 const COPIED: [&str; 5] =
     ["ld.so.cache", "ld.so.conf", "ld.so.conf.d", "ssl/openssl.cnf", "mime.types"];
-/// What of the host's is mounted, where it is: links to programs, and public certificates.
-pub(crate) const MOUNTED: [&str; 4] =
-    ["alternatives", "ssl/certs", "pki/tls/certs", "pki/ca-trust/extracted"];
+/// What of the host's is mounted, where it is, if the host has it: links to programs.
+pub(crate) const ALTERNATIVES: &str = "alternatives";
 /// Folders below a copied one are copied so deep.
 const DEEPEST: u32 = 4;
 
@@ -56,10 +58,14 @@ pub(crate) fn make(folder: &Path) -> io::Result<()> {
             copy(&source, &target, 0)?;
         }
     }
-    for name in MOUNTED {
-        if is_folder(name) {
-            make(&folder.join(name))?;
-        }
+    if has_alternatives() {
+        make(&folder.join(ALTERNATIVES))?;
+    }
+    make(&folder.join(certificates::FOLDER))?;
+    for name in certificates::ELSEWHERE {
+        let link = folder.join(name);
+        link.parent().map_or(Ok(()), make)?;
+        symlink(Path::new("/etc").join(BUNDLE), link)?;
     }
     for name in ["protocols", "services"] {
         if let Ok(text) = fs::read(Path::new("/etc").join(name)) {
@@ -74,9 +80,9 @@ pub(crate) fn make(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Whether the host has this folder in its own, and not by a link.
-pub(crate) fn is_folder(name: &str) -> bool {
-    Path::new("/etc").join(name).symlink_metadata().is_ok_and(|found| found.is_dir())
+/// Whether the host has such a folder in its own, and not by a link.
+pub(crate) fn has_alternatives() -> bool {
+    Path::new("/etc").join(ALTERNATIVES).symlink_metadata().is_ok_and(|found| found.is_dir())
 }
 
 /// Copies what everybody may read. Links stay links: where they lead out of what a cage sees,

@@ -38,6 +38,12 @@ pub(crate) struct Setup {
     pub(crate) unlink: Vec<PathBuf>,
     /// The made `/etc`, on the host.
     pub(crate) etc: PathBuf,
+    /// The folder of public certificates that cages share, on the host.
+    pub(crate) certificates: PathBuf,
+    /// The file of those whom this cage trusts, on the host.
+    pub(crate) authorities: PathBuf,
+    /// Variables of tools beside the usual ones: name and value.
+    pub(crate) environment: Vec<(String, String)>,
     /// An empty folder on the host, to mount the root on.
     pub(crate) root: PathBuf,
     pub(crate) limits: Limits,

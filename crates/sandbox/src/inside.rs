@@ -147,12 +147,15 @@ fn workplace(setup: &Setup) -> Workplace {
         ("GIT_PAGER", "cat"),
         ("GIT_TERMINAL_PROMPT", "0"),
     ];
+    let usual = environment.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter();
+    let is_usual = |name: &str| environment.iter().any(|(usual, _)| *usual == name);
+    let more = setup.environment.iter().filter(|(name, _)| !is_usual(name)).cloned();
     Workplace {
         root: (!isolated).then(|| setup.tree.clone()),
         directory: "/workspace".into(),
         spill: "/tmp/tool-results".into(),
         shell: "/bin/bash".into(),
-        environment: environment.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        environment: usual.chain(more).collect(),
         longest_call: setup.limits.call,
         children: if isolated { Children::Namespace } else { Children::Group },
         limits: isolated.then_some(setup.limits),

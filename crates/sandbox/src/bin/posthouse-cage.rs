@@ -6,18 +6,23 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    fmt,
     net::SocketAddr,
     path::PathBuf,
     process::ExitCode,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use posthouse_net::{Guard, Rules};
 use posthouse_sandbox::{
-    Cages, Isolation, Mount, Networking, Place, Settings, Source, door::Nobody, journal::Found,
-    launcher, settings::Start,
+    Allowed, Cages, Isolation, Mount, Networking, Place, Rule, Settings, Source,
+    door::{Decision, Keeper, Secret, Started, Unavailable, Use, Work},
+    journal::Found,
+    launcher,
+    settings::Start,
 };
+use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::{runtime::Builder, sync::mpsc, task::AbortHandle};
@@ -39,6 +44,8 @@ struct Options {
     delay_ms: u64,
     allow_private: Vec<String>,
     resolve: BTreeMap<String, SocketAddr>,
+    /// A file of certificates that origins are checked against, too.
+    trusted_roots: Option<PathBuf>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -74,6 +81,15 @@ enum Order {
     Outputs {
         session: String,
     },
+    /// What the session may use from now on. None stands for a vault that does not answer.
+    Secrets {
+        session: Arc<str>,
+        secrets: Option<Vec<Given>>,
+    },
+    /// What was written down of the session's cages.
+    Record {
+        session: Arc<str>,
+    },
     Mounts {
         session: String,
         mounts: Vec<Mounted>,
@@ -83,12 +99,111 @@ enum Order {
     },
 }
 
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Network {
     Unrestricted,
+    /// These hosts alone.
+    Limited(Vec<String>),
     #[default]
     None,
+}
+
+/// A secret, as an order gives it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Given {
+    name: String,
+    placeholder: String,
+    value: String,
+    hosts: Option<Vec<String>>,
+    #[serde(default)]
+    header: bool,
+    #[serde(default)]
+    body: bool,
+}
+
+impl fmt::Debug for Given {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Given").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl From<Given> for Secret {
+    fn from(given: Given) -> Self {
+        let Given { name, placeholder, value, hosts, header, body } = given;
+        Self {
+            credential: format!("vcrd_{name}").into(),
+            vault: "vlt_driver".into(),
+            name: name.into(),
+            placeholder: placeholder.into(),
+            value: value.into(),
+            hosts,
+            header,
+            body,
+        }
+    }
+}
+
+/// Keeps what one session was given, and in memory what would be written down.
+#[derive(Debug)]
+struct Recorder(Mutex<Held>);
+
+#[derive(Debug)]
+struct Held {
+    secrets: Option<Arc<[Secret]>>,
+    uses: Vec<Use>,
+    decisions: Vec<Decision>,
+    started: Vec<Started>,
+}
+
+impl Recorder {
+    fn new() -> Self {
+        let (uses, decisions, started) = (Vec::new(), Vec::new(), Vec::new());
+        Self(Mutex::new(Held { secrets: Some(Arc::new([])), uses, decisions, started }))
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn show(&self) -> Value {
+        let held = self.held();
+        let decisions = held.decisions.iter().map(|Decision { host, port, allowed, rule }| {
+            json!({ "host": host, "port": port, "allowed": allowed, "rule": rule })
+        });
+        let decisions: Vec<_> = decisions.collect();
+        json!({ "uses": held.uses, "decisions": decisions, "started": held.started })
+    }
+}
+
+impl Keeper for Recorder {
+    fn secrets(&self) -> Work<'_, Result<Arc<[Secret]>, Unavailable>> {
+        let secrets = self.held().secrets.clone().ok_or(Unavailable);
+        Box::pin(std::future::ready(secrets))
+    }
+
+    fn used(&self, uses: Vec<Use>) -> Work<'_, Result<(), Unavailable>> {
+        self.held().uses.extend(uses);
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn decided(&self, decision: Decision) {
+        self.held().decisions.push(decision);
+    }
+
+    fn started(&self, started: Started) {
+        self.held().started.push(started);
+    }
+}
+
+/// The keeper of each session.
+type Recorders = Mutex<HashMap<Arc<str>, Arc<Recorder>>>;
+
+fn recorder_of(recorders: &Recorders, session: &Arc<str>) -> Arc<Recorder> {
+    let mut recorders = recorders.lock().unwrap_or_else(PoisonError::into_inner);
+    let new = || Arc::new(Recorder::new());
+    Arc::clone(recorders.entry(Arc::clone(session)).or_insert_with(new))
 }
 
 #[derive(Debug, Deserialize)]
@@ -128,6 +243,7 @@ async fn serve(options: Options) -> Result<(), Failure> {
     let cages = Cages::new(settings(&options), guard(&options)?)?;
     say(&json!({ "ready": true }));
     let running: Arc<Mutex<HashMap<String, AbortHandle>>> = Arc::default();
+    let recorders = Recorders::default();
     let mut lines = read_input();
     let mut seconds = tokio::time::interval(Duration::from_millis(100));
     loop {
@@ -140,7 +256,7 @@ async fn serve(options: Options) -> Result<(), Failure> {
         };
         let Some(line) = line else { break };
         match serde_json::from_str(&line) {
-            Ok(order) => follow(&cages, &running, order),
+            Ok(order) => follow(&cages, &running, &recorders, order),
             Err(error) => say(&json!({ "bad": error.to_string() })),
         }
     }
@@ -162,19 +278,26 @@ fn read_input() -> mpsc::UnboundedReceiver<String> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "ends with its order, or with the program")]
-fn follow(cages: &Arc<Cages>, running: &Arc<Mutex<HashMap<String, AbortHandle>>>, order: Order) {
+fn follow(
+    cages: &Arc<Cages>,
+    running: &Arc<Mutex<HashMap<String, AbortHandle>>>,
+    recorders: &Recorders,
+    order: Order,
+) {
     let cages = Arc::clone(cages);
     let lock = |running: &Mutex<HashMap<String, AbortHandle>>, call: &str| {
         running.lock().unwrap_or_else(PoisonError::into_inner).remove(call)
     };
     match order {
         Order::Call { session, number, networking, mounts, call, name, input } => {
+            let listed = |host| Allowed { host, rule: Rule::AllowedHosts };
             let allowed = match networking {
                 Network::Unrestricted => None,
+                Network::Limited(hosts) => Some(hosts.into_iter().map(listed).collect()),
                 Network::None => Some(Vec::new()),
             };
             let networking = Networking { allowed, passthrough: Vec::new() };
-            let (keeper, mounts) = (Arc::new(Nobody), source_of(mounts));
+            let (keeper, mounts) = (recorder_of(recorders, &session), source_of(mounts));
             let place = Place { session, number, networking, keeper, mounts };
             let (id, of_task) = (call.clone(), Arc::clone(running));
             let task = tokio::spawn(async move {
@@ -198,6 +321,14 @@ fn follow(cages: &Arc<Cages>, running: &Arc<Mutex<HashMap<String, AbortHandle>>>
         }
         Order::List => {
             say(&json!({ "live": cages.live() }));
+        }
+        Order::Secrets { session, secrets } => {
+            let secrets = secrets.map(|given| given.into_iter().map(Secret::from).collect());
+            recorder_of(recorders, &session).held().secrets = secrets;
+            say(&json!({ "given": session }));
+        }
+        Order::Record { session } => {
+            say(&json!({ "record": recorder_of(recorders, &session).show() }));
         }
         order => {
             tokio::spawn(async move { say(&slow(&cages, order).await) });
@@ -235,7 +366,12 @@ async fn slow(cages: &Cages, order: Order) -> Value {
             }
             Err(error) => json!({ "failed": error.to_string() }),
         },
-        Order::Call { .. } | Order::Stop { .. } | Order::List | Order::Rest { .. } => Value::Null,
+        Order::Call { .. }
+        | Order::Stop { .. }
+        | Order::List
+        | Order::Rest { .. }
+        | Order::Secrets { .. }
+        | Order::Record { .. } => Value::Null,
     }
 }
 
@@ -272,6 +408,9 @@ fn guard(options: &Options) -> Result<Guard, Failure> {
     let mut rules = Rules { resolve: options.resolve.clone(), ..Rules::default() };
     for network in &options.allow_private {
         rules.allow_private.push(network.parse()?);
+    }
+    if let Some(file) = &options.trusted_roots {
+        rules.trusted_roots = CertificateDer::pem_file_iter(file)?.collect::<Result<_, _>>()?;
     }
     Ok(Guard::new(rules, Vec::new()))
 }

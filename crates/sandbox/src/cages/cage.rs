@@ -33,7 +33,7 @@ use super::{
 };
 use crate::{
     cgroups::{Cgroups, Group, ResourceLevel},
-    door::{Authority, Door},
+    door::{Authority, Door, Started},
     frame::{self, FromHelper, Setup, ToHelper},
     launcher::{self, Identity, Launcher},
     settings::{Allowed, Isolation, Limits, Networking, Settings},
@@ -116,6 +116,7 @@ pub(super) struct Parts<'a> {
     pub(super) launcher: &'a Launcher,
     pub(super) cgroups: &'a Arc<Cgroups>,
     pub(super) etc: &'a Path,
+    pub(super) certificates: &'a Path,
     pub(super) root: &'a Path,
     pub(super) name: String,
     pub(super) identity: Identity,
@@ -125,6 +126,10 @@ pub(super) struct Parts<'a> {
     pub(super) links: Vec<Link>,
     pub(super) unlink: Vec<PathBuf>,
     pub(super) journal: File,
+    /// Whom the cage trusts, and who ends its TLS. None for one without a door.
+    pub(super) authority: Option<Arc<Authority>>,
+    /// Variables that it has for the sake of its door.
+    pub(super) environment: Vec<(String, String)>,
 }
 
 pub(super) struct Cage {
@@ -179,6 +184,9 @@ impl Cage {
             links: parts.links.clone(),
             unlink: parts.unlink,
             etc: parts.etc.to_path_buf(),
+            certificates: parts.certificates.to_path_buf(),
+            authorities: parts.folder.authorities(),
+            environment: parts.environment,
             root: parts.root.to_path_buf(),
             limits: parts.settings.limits,
             level,
@@ -210,7 +218,7 @@ impl Cage {
         // No tool runs before it is limited. A helper that has failed is told of first: its end
         // is why it could not be limited.
         let group = limited.map_err(|error| fail("setting its limits", &error))?;
-        let door = open_door(isolation, parts.place, parts.guard, descriptors)
+        let door = open_door(parts.place, parts.guard, parts.authority, descriptors)
             .map_err(|error| fail("opening its door", &error))?;
         let isolated = Isolated {
             technology: isolation,
@@ -226,6 +234,7 @@ impl Cage {
             },
             lowered: ready.report.map(|report| report.lower).unwrap_or_default(),
         };
+        let started = started(&isolated, parts.settings.limits, parts.place);
         let (orders, outgoing) = mpsc::unbounded_channel();
         let cage = Arc::new(Self {
             session: Arc::clone(&parts.place.session),
@@ -251,6 +260,7 @@ impl Cage {
         let (incoming, out) = socket.into_split();
         spawn(write(out, outgoing));
         spawn(keep(Arc::clone(&cage), incoming));
+        parts.place.keeper.started(started);
         Ok(cage)
     }
 
@@ -373,6 +383,23 @@ fn note(isolation: Isolation, fresh: bool, folder: &Folder) -> Option<String> {
     (!fresh).then(|| AGAIN.to_owned())
 }
 
+/// What is written down of a cage that stands.
+fn started(isolated: &Isolated, limits: Limits, place: &Place) -> Started {
+    // Without a door, networking is not enforced.
+    let Networking { allowed, passthrough } = match isolated.technology {
+        Isolation::Namespaces => place.networking.clone(),
+        Isolation::None => Networking::default(),
+    };
+    Started {
+        isolation: isolated.clone(),
+        version: env!("CARGO_PKG_VERSION"),
+        kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+        limits,
+        allowlist: allowed,
+        passthrough,
+    }
+}
+
 /// Puts a process into a group of its own, with the limits of a cage.
 async fn limit(
     isolation: Isolation,
@@ -453,17 +480,14 @@ async fn first_frame(socket: &UnixStream) -> io::Result<(FromHelper, Vec<OwnedFd
 }
 
 fn open_door(
-    isolation: Isolation,
     place: &Place,
     guard: &Guard,
+    authority: Option<Arc<Authority>>,
     mut descriptors: Vec<OwnedFd>,
 ) -> io::Result<Option<Door>> {
-    if isolation == Isolation::None {
-        return Ok(None);
-    }
+    let Some(authority) = authority else { return Ok(None) };
     let names = descriptors.pop().ok_or(io::ErrorKind::UnexpectedEof)?;
     let listeners = descriptors.into_iter().map(Into::into).collect();
-    let authority = Arc::new(Authority::new().map_err(io::Error::other)?);
     let keeper = Arc::clone(&place.keeper);
     Door::open(listeners, names.into(), &place.networking, guard, keeper, authority).map(Some)
 }

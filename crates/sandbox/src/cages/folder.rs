@@ -5,6 +5,7 @@
 //! sandboxes/<session>/tree/{workspace,mnt,tmp,home,root}   what its tools write
 //!                    /uploads                              what the user provides, read-only inside
 //!                    /journal                              what is known of calls
+//!                    /authorities                          whom its cage trusts
 //! sandboxes/.live/<session>                                the process of its cage
 //! ```
 //! What is below `tree` belongs to the session's tools and is only looked at through
@@ -98,6 +99,18 @@ impl Folder {
 
     pub(super) fn journal(&self) -> PathBuf {
         self.path.join("journal")
+    }
+
+    /// The file of those whom a cage trusts.
+    pub(super) fn authorities(&self) -> PathBuf {
+        self.path.join("authorities")
+    }
+
+    /// Makes that file, for everybody to read.
+    pub(super) fn write_authorities(&self, text: &[u8]) -> io::Result<()> {
+        let path = self.authorities();
+        fs::write(&path, text)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o644))
     }
 
     /// Makes what is missing. True when the session had none before. No cage of it may be alive.
@@ -218,8 +231,10 @@ impl Folder {
         fs::write(&self.live, format!("{pid} {}", born(pid).unwrap_or_default()))
     }
 
-    /// Forgets the process.
+    /// Forgets the process, and whom its cage has trusted.
     pub(super) fn forget(&self) {
+        // The next cage has a file of its own.
+        let _ = fs::remove_file(self.authorities());
         // What is left is looked at once more at the next start.
         let _ = fs::remove_file(&self.live);
     }

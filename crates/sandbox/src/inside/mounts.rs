@@ -21,7 +21,11 @@ use rustix::{
     mount::{MountFlags, MountPropagationFlags, UnmountFlags},
 };
 
-use crate::{frame::Setup, launcher::INSIDE_ID};
+use crate::{
+    etc::{self, ALTERNATIVES},
+    frame::Setup,
+    launcher::INSIDE_ID,
+};
 
 /// What of the host's root is seen inside, read-only: programs and libraries.
 const PROGRAMS: [&str; 6] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
@@ -55,8 +59,10 @@ pub(crate) fn step<T>(name: impl Into<String>, result: io::Result<T>) -> Result<
 pub(crate) fn enter(setup: &Setup, ranged: bool, uid: u32, gid: u32) -> Result<(), Failed> {
     // The session's folder is closed to everybody but the server's user, which the next steps
     // are not any more.
-    let etc = opened(&setup.etc)?;
+    let made_etc = opened(&setup.etc)?;
     let uploads = opened(&setup.uploads)?;
+    let certificates = opened(&setup.certificates)?;
+    let authorities = open(&setup.authorities, OFlags::empty())?;
     let mut writable = Vec::new();
     for (name, inside) in &setup.writable {
         writable.push((opened(&setup.tree.join(name))?, inside));
@@ -68,12 +74,16 @@ pub(crate) fn enter(setup: &Setup, ranged: bool, uid: u32, gid: u32) -> Result<(
     step("becoming the cage's own user", become_own(ranged))?;
     let root = Path::new(".");
     programs(root)?;
-    step("mounting /etc", read_only(&place(&etc), &folder(root, "etc")?))?;
-    for name in crate::etc::MOUNTED.into_iter().filter(|name| crate::etc::is_folder(name)) {
-        let source = Path::new("/etc").join(name);
-        let mounted = read_only(&source, &root.join("etc").join(name));
-        step(format!("mounting /etc/{name}"), mounted)?;
+    step("mounting /etc", read_only(&place(&made_etc), &folder(root, "etc")?))?;
+    if etc::has_alternatives() {
+        let target = root.join("etc").join(ALTERNATIVES);
+        let mounted = read_only(&Path::new("/etc").join(ALTERNATIVES), &target);
+        step("mounting the alternatives", mounted)?;
     }
+    let target = root.join("etc").join(etc::certificates::FOLDER);
+    step("mounting the certificates", read_only(&place(&certificates), &target))?;
+    let target = root.join("etc").join(etc::BUNDLE);
+    step("mounting the authorities", read_only(&place(&authorities), &target))?;
     for (source, inside) in &writable {
         let target = folder(root, inside)?;
         step(format!("mounting {}", inside.display()), bind(&place(source), &target, QUIET))?;
@@ -94,16 +104,20 @@ pub(crate) fn enter(setup: &Setup, ranged: bool, uid: u32, gid: u32) -> Result<(
     step("closing the root", reflag(Path::new("/"), QUIET | MountFlags::RDONLY, false))
 }
 
-fn opened(path: &Path) -> Result<OwnedFd, Failed> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+fn opened(folder: &Path) -> Result<OwnedFd, Failed> {
+    open(folder, OFlags::DIRECTORY)
+}
+
+fn open(path: &Path, flags: OFlags) -> Result<OwnedFd, Failed> {
+    let flags = flags | OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let opened = rustix::fs::open(path, flags, Mode::empty());
     // Paths of the host are nobody's business; the last name tells enough.
     let name = path.file_name().unwrap_or_default().display();
     step(format!("opening {name}"), opened.map_err(Into::into))
 }
 
-fn place(folder: &OwnedFd) -> PathBuf {
-    format!("/proc/self/fd/{}", folder.as_raw_fd()).into()
+fn place(opened: &OwnedFd) -> PathBuf {
+    format!("/proc/self/fd/{}", opened.as_raw_fd()).into()
 }
 
 /// From an id of the host, which has no name in the cage, to one of the cage's own: an ordinary

@@ -375,6 +375,18 @@ impl<'a> Session<'a> {
         assert_eq!(answer["deleted"], true, "{answer}");
     }
 
+    /// What it may use from now on; null for a vault that does not answer.
+    pub(crate) fn give(&self, secrets: &Value) {
+        self.driver
+            .ask(&json!({"do": "secrets", "session": self.name, "secrets": secrets}), "given");
+    }
+
+    /// What was written down of its cages: `started`, `uses`, `decisions`.
+    pub(crate) fn record(&self) -> Value {
+        let answer = self.driver.ask(&json!({"do": "record", "session": self.name}), "record");
+        answer["record"].clone()
+    }
+
     /// What it has put out: path and size.
     pub(crate) fn outputs(&self) -> Vec<(String, u64)> {
         let answer = self.driver.ask(&json!({"do": "outputs", "session": self.name}), "outputs");

@@ -10,6 +10,7 @@ mod driver;
 mod place;
 
 mod bombs;
+mod clients;
 mod deaths;
 mod files_of_the_host;
 mod helper;
@@ -20,5 +21,7 @@ mod network;
 mod outputs;
 mod probes;
 mod recipe;
+mod secrets;
 mod trees;
+mod trust;
 mod uploads;

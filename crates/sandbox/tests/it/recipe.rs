@@ -81,6 +81,26 @@ const VARIABLES: &[&str] = &[
     "PYTHONUNBUFFERED",
     "NO_COLOR",
     "GIT_TERMINAL_PROMPT",
+    // Whom to trust.
+    "SSL_CERT_FILE",
+    "CURL_CA_BUNDLE",
+    "REQUESTS_CA_BUNDLE",
+    "NODE_EXTRA_CA_CERTS",
+    "GIT_SSL_CAINFO",
+    "PIP_CERT",
+    "CARGO_HTTP_CAINFO",
+    "AWS_CA_BUNDLE",
+    "NPM_CONFIG_CAFILE",
+    "DENO_CERT",
+];
+
+/// All that may stand in folders of `/etc` that tell whom to trust, but for the certificates.
+const TRUST: [(&str, &[&str]); 5] = [
+    ("/etc/ssl", &["ca-bundle.pem", "cert.pem", "certs", "openssl.cnf"]),
+    ("/etc/pki", &["ca-trust", "tls"]),
+    ("/etc/pki/tls", &["cert.pem", "certs"]),
+    ("/etc/pki/tls/certs", &["ca-bundle.crt"]),
+    ("/etc/pki/ca-trust/extracted/pem", &["tls-ca-bundle.pem"]),
 ];
 
 /// Where a mount's source may be seen: what `mountinfo` can't be kept from telling. The root of a
@@ -104,6 +124,17 @@ for_both! {
                 found.iter().filter(|name| !wanted.contains(&name.as_str())).collect();
             assert!(more.is_empty(), "{folder} has {more:?}");
         }
+        for (folder, wanted) in TRUST {
+            let found = listed(folder);
+            assert!(!found.is_empty(), "{folder}");
+            let more: Vec<_> =
+                found.iter().filter(|name| !wanted.contains(&name.as_str())).collect();
+            assert!(more.is_empty(), "{folder} has {more:?}");
+        }
+        // Like the host's, but for the certificate that some make for themselves.
+        let certificates = listed("/etc/ssl/certs");
+        assert!(certificates.iter().any(|name| name == "ca-certificates.crt"), "{certificates:?}");
+        assert!(!certificates.iter().any(|name| name.contains("snakeoil")), "{certificates:?}");
         for folder in ["/workspace", "/run", "/dev/shm", "/root", "/mnt/session/outputs"] {
             assert_eq!(listed(folder), Vec::<String>::new(), "{folder}");
         }

@@ -63,7 +63,7 @@ const OUTSIDE: &[(&str, &[&str])] = &[
     ("hyper-util", &["posthouse-net", "posthouse-sandbox", FOR_TESTS]),
     ("rustls", &["posthouse-net", "posthouse-sandbox", FOR_TESTS]),
     ("tokio-rustls", &["posthouse-net", "posthouse-sandbox", FOR_TESTS]),
-    ("rustls-native-certs", &["posthouse-net"]),
+    ("rustls-native-certs", &["posthouse-net", FOR_TESTS]),
     ("rcgen", &["posthouse-sandbox", FOR_TESTS]),
     ("aws-lc-rs", &["posthouse-engine"]),
     ("landlock", &["posthouse-sandbox"]),

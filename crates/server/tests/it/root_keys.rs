@@ -60,7 +60,11 @@ async fn open(keys: &RootKeys, name: &str, sealed: &str) -> Option<[u8; 32]> {
 
 /// The root key and the sealed key of the vault, as they lie in the database.
 fn stored(app: &App) -> (String, String) {
-    let row = app.database.read(|connection| vaults::find(connection, WORKSPACE, VAULT)).unwrap().unwrap();
+    let row = app
+        .database
+        .read(|connection| vaults::find(connection, WORKSPACE, VAULT))
+        .unwrap()
+        .unwrap();
     (row.root_key.unwrap(), row.data_key.unwrap())
 }
 

@@ -1,3 +1,5 @@
+//! What a request may ask for on a connection, and what leaves of it.
+
 use http::Request;
 
 use super::*;

@@ -1,0 +1,35 @@
+//! What the cages of a server share, and the first of them makes: control groups, the made `/etc`,
+//! and whom the host trusts.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::GROUPS;
+use crate::{cgroups::Cgroups, etc};
+
+pub(super) struct Prepared {
+    pub(super) cgroups: Arc<Cgroups>,
+    /// The folder of the host's public certificates, as cages see it.
+    pub(super) certificates: PathBuf,
+    /// The host's public authorities, in one text.
+    pub(super) public: Vec<u8>,
+}
+
+impl Prepared {
+    /// Makes it, `/etc` at that place. `groups` is what the names of this server's control groups
+    /// begin with. No cage may be alive.
+    pub(super) fn make(sandboxes: &Path, etc: &Path, groups: &str) -> io::Result<Self> {
+        let cgroups = Cgroups::probe();
+        cgroups.sweep(groups);
+        cgroups.sweep_dead(GROUPS);
+        etc::make(etc)?;
+        Ok(Self {
+            cgroups: Arc::new(cgroups),
+            certificates: etc::certificates::make(sandboxes)?,
+            public: etc::public_authorities(),
+        })
+    }
+}
