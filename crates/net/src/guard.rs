@@ -23,7 +23,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use rustls::pki_types::CertificateDer;
+use rustls::{client::Resumption, pki_types::CertificateDer};
 
 use crate::{host::Host, ranges, tls::Roots};
 
@@ -31,8 +31,11 @@ use crate::{host::Host, ranges, tls::Roots};
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(8);
 /// Addresses kept of one name.
 const ADDRESSES: usize = 16;
-/// Names that are looked up at the same time by the whole server. Each holds a thread.
+/// Names that are looked up at the same time by the server itself, and by all shares together. Each
+/// holds a thread.
 const LOOKUPS: usize = 64;
+/// Sessions of TLS that each share keeps.
+const SESSIONS: usize = 256;
 /// How long one address may take before the next is tried beside it (RFC 8305, 5).
 const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 /// The longest that all addresses of a name may take.
@@ -56,7 +59,25 @@ pub struct Rules {
 pub struct Guard {
     shared: Arc<Shared>,
     /// The share of whoever holds this clone; see [`Guard::share`].
-    share: Arc<Semaphore>,
+    share: Arc<Share>,
+}
+
+/// What is not the same for everybody.
+#[derive(Debug)]
+struct Share {
+    lookups: Arc<Semaphore>,
+    /// What it has in common with the other shares. The server itself waits for nobody.
+    common: Option<Arc<Semaphore>>,
+    /// Sessions of TLS that may be taken up again. By one that somebody else has begun, an origin
+    /// would know the two for one.
+    resumption: Resumption,
+}
+
+impl Share {
+    fn new(lookups: usize, common: Option<Arc<Semaphore>>) -> Arc<Self> {
+        let resumption = Resumption::in_memory_sessions(SESSIONS);
+        Arc::new(Self { lookups: Arc::new(Semaphore::new(lookups)), common, resumption })
+    }
 }
 
 #[derive(Debug)]
@@ -65,6 +86,7 @@ struct Shared {
     resolve: BTreeMap<String, SocketAddr>,
     roots: Roots,
     own: Vec<SocketAddr>,
+    /// Of all shares together.
     lookups: Arc<Semaphore>,
     resolver: fn(&str) -> io::Result<Vec<IpAddr>>,
     looked_up: AtomicU64,
@@ -208,18 +230,24 @@ impl Guard {
             looked_up: AtomicU64::new(0),
             dialled: AtomicU64::new(0),
         };
-        Self { shared: Arc::new(shared), share: Arc::new(Semaphore::new(LOOKUPS)) }
+        Self { shared: Arc::new(shared), share: Share::new(LOOKUPS, None) }
     }
 
     /// The same guard for somebody who may have at most `lookups` names looked up at a time, so
-    /// that one cage with slow names does not hold up the others.
+    /// that one cage with slow names does not hold up the others, and whose sessions of TLS are
+    /// taken up again by nobody else.
     #[must_use]
     pub fn share(&self, lookups: usize) -> Self {
-        Self { shared: Arc::clone(&self.shared), share: Arc::new(Semaphore::new(lookups)) }
+        let common = Some(Arc::clone(&self.shared.lookups));
+        Self { shared: Arc::clone(&self.shared), share: Share::new(lookups, common) }
     }
 
     pub(crate) fn roots(&self) -> &Roots {
         &self.shared.roots
+    }
+
+    pub(crate) fn resumption(&self) -> &Resumption {
+        &self.share.resumption
     }
 
     /// Whether the operator has opened every address behind a host: by `resolve`, or by
@@ -383,8 +411,11 @@ impl Guard {
 
     async fn look_up(&self, name: String) -> io::Result<Vec<IpAddr>> {
         let closed = |_| io::Error::other("the guard is closed");
-        let own = Arc::clone(&self.share).acquire_owned().await.map_err(closed)?;
-        let common = Arc::clone(&self.shared.lookups).acquire_owned().await.map_err(closed)?;
+        let own = Arc::clone(&self.share.lookups).acquire_owned().await.map_err(closed)?;
+        let common = match &self.share.common {
+            Some(common) => Some(Arc::clone(common).acquire_owned().await.map_err(closed)?),
+            None => None,
+        };
         self.shared.looked_up.fetch_add(1, Ordering::Relaxed);
         let resolver = self.shared.resolver;
         let (tell, told) = oneshot::channel();

@@ -9,6 +9,7 @@ use std::{
 
 use rustls::{
     ClientConfig, RootCertStore,
+    client::Resumption,
     pki_types::{CertificateDer, ServerName, pem::PemObject as _},
 };
 use tokio::{net::TcpStream, time::timeout};
@@ -73,10 +74,15 @@ impl Roots {
     }
 
     /// A configuration that offers these protocols. What it costs is a copy of a few pointers.
-    fn config(&self, protocols: &[&[u8]]) -> ClientConfig {
-        let mut config = self.plain.get_or_init(|| self.read()).clone();
+    fn config(&self, protocols: &[&[u8]], resumption: &Resumption) -> ClientConfig {
+        let mut config = self.plain().clone();
+        config.resumption = resumption.clone();
         config.alpn_protocols = protocols.iter().map(|one| one.to_vec()).collect();
         config
+    }
+
+    fn plain(&self) -> &ClientConfig {
+        self.plain.get_or_init(|| self.read())
     }
 
     fn read(&self) -> ClientConfig {
@@ -102,6 +108,11 @@ impl Guard {
     #[must_use]
     pub fn trusted_roots(&self) -> &[CertificateDer<'static>] {
         self.roots().more()
+    }
+
+    /// Reads who is trusted, which the first handshake does otherwise and waits for. It blocks.
+    pub fn read_trusted_roots(&self) {
+        self.roots().plain();
     }
 
     /// Dials as [`Guard::connect`] does and shakes hands as [`Guard::secure`] does.
@@ -133,7 +144,8 @@ impl Guard {
         let host = || pinned.host().to_owned();
         let failed = |source| ConnectError::Failed { host: host(), port, source };
         let name = ServerName::try_from(host()).map_err(|error| failed(io::Error::other(error)))?;
-        let connector = TlsConnector::from(Arc::new(self.roots().config(protocols)));
+        let config = self.roots().config(protocols, self.resumption());
+        let connector = TlsConnector::from(Arc::new(config));
         match timeout(CONNECT_TIMEOUT, connector.connect(name, stream)).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(error)) => {
@@ -152,7 +164,57 @@ impl Guard {
 
 #[cfg(test)]
 mod tests {
+    use rustls::{HandshakeKind, ServerConfig, pki_types::PrivateKeyDer};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio_rustls::TlsAcceptor;
+
     use super::*;
+    use crate::guard::Rules;
+
+    #[tokio::test]
+    async fn a_session_of_tls_is_taken_up_again_by_its_own_share_alone() {
+        let made = rcgen::generate_simple_self_signed(["origin.example".to_owned()]).unwrap();
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        let origin = TlsAcceptor::from(Arc::new(config));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let rules = Rules {
+            resolve: [("origin.example".to_owned(), listener.local_addr().unwrap())].into(),
+            trusted_roots: vec![made.cert.der().clone()],
+            ..Rules::default()
+        };
+        let guard = Guard::new(rules, vec![]);
+        let (one, other) = (guard.share(1), guard.share(1));
+        for (share, expected) in [
+            (&one, HandshakeKind::Full),
+            (&one, HandshakeKind::Resumed),
+            (&other, HandshakeKind::Full),
+            (&other.clone(), HandshakeKind::Resumed),
+            (&guard, HandshakeKind::Full),
+        ] {
+            let serving = async {
+                let (stream, _) = listener.accept().await.unwrap();
+                let mut stream = origin.accept(stream).await.unwrap();
+                stream.write_all(b"!").await.unwrap();
+                stream.flush().await.unwrap();
+                stream
+            };
+            let asking = async {
+                let pinned = share.resolve("origin.example").await.unwrap();
+                let mut stream = share.connect_tls(&pinned, 443, &[]).await.unwrap();
+                // What is needed to take it up again comes in front of the first byte.
+                stream.read_u8().await.unwrap();
+                stream.get_ref().1.handshake_kind()
+            };
+            assert_eq!(tokio::join!(serving, asking).1, Some(expected));
+        }
+    }
 
     #[test]
     fn authorities_are_certificates_and_nothing_else() {

@@ -161,6 +161,9 @@ impl Cages {
             settings,
         });
         let _ = myself.set(Arc::downgrade(&cages));
+        if cages.settings.isolation == Isolation::Namespaces {
+            prepared::warm_up(&cages.guard);
+        }
         Ok(cages)
     }
 
@@ -506,7 +509,7 @@ impl Cages {
             let links = slot.mount(&folder, &source)?;
             let unlink = folder.replace_links(&links)?;
             let journal = journal::open(&folder.journal(), &boot)?;
-            // Here, for the first use of randomness takes a tenth of a second.
+            // Here, for it may wait for the first use of randomness.
             let authority = isolated.then(Authority::new).transpose();
             let authority = authority.map_err(|error| {
                 io::Error::other(format!("its authority can't be made: {error}"))

@@ -35,6 +35,7 @@ mod keeper;
 mod look;
 mod names;
 mod opening;
+mod places;
 mod pump;
 mod relay;
 mod request;
@@ -50,8 +51,6 @@ pub(crate) mod tests;
 pub(crate) use authority::{Authority, NAME_HASH};
 pub use keeper::{Decision, Keeper, Nobody, Secret, Started, Unavailable, Use, Work};
 
-/// Connections that one cage may have open at a time. More wait to be accepted.
-const CONNECTIONS: usize = 1024;
 /// Names that one cage may have looked up at a time.
 const LOOKUPS: usize = 8;
 
@@ -78,7 +77,9 @@ struct State {
     hosts: hosts::Hosts,
     guard: Guard,
     names: Mutex<names::Names>,
-    places: Arc<Semaphore>,
+    places: places::Places,
+    /// For what is read ahead of requests.
+    room: Arc<Semaphore>,
     allowed: AtomicU64,
     denied: AtomicU64,
     keeper: Arc<dyn Keeper>,
@@ -103,7 +104,8 @@ impl Door {
             hosts: hosts::Hosts::new(policy),
             guard: guard.share(LOOKUPS),
             names: Mutex::default(),
-            places: Arc::new(Semaphore::new(CONNECTIONS)),
+            places: places::Places::new(),
+            room: inject::room(),
             allowed: AtomicU64::new(0),
             denied: AtomicU64::new(0),
             keeper,

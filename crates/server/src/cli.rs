@@ -121,6 +121,7 @@ pub fn run() -> ExitCode {
     if let Err(error) = process::keep_memory_private() {
         return fail(&error);
     }
+    process::allow_many_descriptors();
     let arguments = Arguments::parse();
     let runtime = match Runtime::new() {
         Ok(runtime) => runtime,

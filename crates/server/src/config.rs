@@ -29,6 +29,10 @@ pub const DEFAULT_LISTEN: &str = "127.0.0.1:8787";
 /// The program that runs, whatever lies at its path by now.
 pub const OWN_PROGRAM: &str = "/proc/self/exe";
 
+/// What is told unless somebody says otherwise. `h2` warns of what its peers do, and one in a sandbox
+/// could do it all day.
+const LOG: &str = "warn,posthouse=info,h2=error";
+
 /// How a variable of the environment is read.
 pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
 
@@ -187,9 +191,7 @@ impl Config {
                 listen,
                 &variable,
             )?,
-            log: variable("POSTHOUSE_LOG")
-                .or(file.log)
-                .unwrap_or_else(|| "warn,posthouse=info".to_owned()),
+            log: variable("POSTHOUSE_LOG").or(file.log).unwrap_or_else(|| LOG.to_owned()),
             api_key: variable("POSTHOUSE_API_KEY").map(|key| key.trim().to_owned()),
             limits: file.limits,
             sandbox: file.sandbox.read()?,
@@ -310,6 +312,7 @@ mod tests {
         assert_eq!(config.limits.model_requests_per_turn, 500);
         assert_eq!(config.files, Files { max_bytes: 524_288_000, quota_bytes: 1_099_511_627_776 });
         assert!(config.providers.names().is_empty());
+        assert!(config.log.ends_with(",h2=error"), "peers write no log: {}", config.log);
     }
 
     #[test]

@@ -237,5 +237,18 @@ async fn a_share_that_is_used_up_holds_up_nobody_else() {
     second.resolve("other.example").await.unwrap();
     // Twenty in turn would take six seconds; the other share has waited for none of them.
     assert!(guard.looked_up() < 20, "{:?}", begun.elapsed());
-    assert_eq!(first.share.available_permits(), 0);
+    assert_eq!(first.share.lookups.available_permits(), 0);
+}
+
+#[tokio::test]
+async fn the_server_itself_waits_for_no_share() {
+    let guard = Guard::with_resolver(Rules::default(), vec![], slow);
+    let common = Arc::clone(&guard.shared.lookups);
+    let all = common.acquire_many_owned(LOOKUPS as u32).await.unwrap();
+    guard.resolve("one.example").await.unwrap();
+    let share = guard.share(1);
+    let waiting = timeout(NEXT_ADDRESS, share.resolve("two.example")).await;
+    assert!(waiting.is_err() && guard.looked_up() == 1);
+    drop(all);
+    share.resolve("two.example").await.unwrap();
 }

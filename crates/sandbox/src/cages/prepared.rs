@@ -5,10 +5,13 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
+    thread,
 };
 
+use posthouse_net::Guard;
+
 use super::GROUPS;
-use crate::{cgroups::Cgroups, etc};
+use crate::{cgroups::Cgroups, door::Authority, etc};
 
 pub(super) struct Prepared {
     pub(super) cgroups: Arc<Cgroups>,
@@ -32,4 +35,17 @@ impl Prepared {
             public: etc::public_authorities(),
         })
     }
+}
+
+/// Does beside a server's start what its first cage and its first connection would wait for: the
+/// first use of randomness takes up to a tenth of a second, and so may whom the host trusts.
+pub(super) fn warm_up(guard: &Guard) {
+    let guard = guard.clone();
+    let warm = move || {
+        // Where it can't be made, the first cage says so.
+        drop(Authority::new());
+        guard.read_trusted_roots();
+    };
+    // Without the thread the first one waits.
+    drop(thread::Builder::new().name("warming".to_owned()).spawn(warm));
 }

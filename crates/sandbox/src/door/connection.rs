@@ -40,7 +40,7 @@ pub(super) async fn accept(listener: TcpListener, state: Arc<State>) {
         match listener.accept().await {
             Ok((stream, _)) => {
                 // The one in hand waits here, all others in the kernel's queue.
-                let place = Arc::clone(&state.places).acquire_owned().await;
+                let Some(place) = state.places.take().await else { return };
                 let state = Arc::clone(&state);
                 connections.spawn(async move {
                     serve(stream, &state).await;
@@ -166,14 +166,19 @@ impl State {
         if self.hosts.are_listed() {
             return true;
         }
-        if !way.by_name || !is_web(&way.pinned, way.port) || self.hosts.pass(host) {
+        if !is_web(&way.pinned, way.port) || self.hosts.pass(host) {
             return false;
         }
-        let goes = |hosts: &Vec<String>| hosts.iter().any(|one| Pattern::read(one).holds(host));
+        // What is asked for by its address has seldom a certificate for it: only where a secret
+        // names the address.
+        let goes = |hosts: &Option<Vec<String>>| match hosts {
+            None => way.by_name,
+            Some(hosts) => hosts.iter().any(|one| Pattern::read(one).holds(host)),
+        };
         match self.keeper.secrets().await {
-            Ok(secrets) => secrets.iter().any(|secret| secret.hosts.as_ref().is_none_or(goes)),
+            Ok(secrets) => secrets.iter().any(|secret| goes(&secret.hosts)),
             // It may need one. What comes of it is said to each request.
-            Err(_) => true,
+            Err(_) => way.by_name,
         }
     }
 }

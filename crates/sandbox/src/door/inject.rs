@@ -19,6 +19,10 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, timeout_at},
+};
 use zeroize::Zeroizing;
 
 use super::{
@@ -35,12 +39,23 @@ const AHEAD: u64 = 1 << 20;
 /// How long the next part of a body of unknown length is waited for while it is read ahead. Who
 /// says nothing for so long may be waiting for an answer to what it has said.
 const PATIENCE: Duration = Duration::from_millis(50);
+/// The longest that such a body is read ahead, however steadily it comes.
+const AHEAD_TIME: Duration = Duration::from_millis(500);
+/// Bytes that are kept at a time for one cage of all bodies that are read ahead.
+const ROOM: u64 = 64 << 20;
+/// How room is counted, in bytes.
+const UNIT: u64 = 1 << 10;
 
 /// How the credentials of that scheme begin.
 const BASIC: &[u8] = b"Basic ";
-/// The longest value of a header that comes of it. No server takes more, and one inside must not
-/// make this process keep many times of what he has sent.
+/// Bytes of all values of a request's headers that come of it. No server takes more, and one inside
+/// must not make this process keep many times of what he has sent.
 const LONGEST: usize = 64 << 10;
+
+/// Room for what is read ahead, for all bodies of a cage.
+pub(super) fn room() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new((ROOM / UNIT) as usize))
+}
 
 /// The secrets that may go to one host.
 #[derive(Debug)]
@@ -69,22 +84,24 @@ impl Injection {
 
     /// Replaces placeholders in the values of headers, also within the credentials of `Basic`.
     /// Returns which secrets went in, for [`Self::uses`]. A header whose value would be none, or
-    /// one of more than 64 KiB, stays as it is.
+    /// with which the new ones would have more than 64 KiB, stays as it is.
     pub(super) fn headers(&self, headers: &mut HeaderMap) -> Vec<usize> {
-        let mut seen = Vec::new();
+        let (mut seen, mut left) = (Vec::new(), LONGEST);
         if self.headers.is_empty() {
             return seen;
         }
         for (name, value) in headers.iter_mut().filter(|(name, _)| !is_left_alone(name)) {
             let basic = *name == header::AUTHORIZATION || *name == header::PROXY_AUTHORIZATION;
-            let replaced = match self.replace(value.as_bytes()) {
-                None if basic => self.basic(value.as_bytes()),
+            let replaced = match self.replace(value.as_bytes(), left) {
+                None if basic => self.basic(value.as_bytes(), left),
                 replaced => replaced,
             };
             let Some((bytes, these)) = replaced else { continue };
+            let length = bytes.len();
             if let Ok(mut new) = HeaderValue::from_maybe_shared(Bytes::from_owner(bytes)) {
                 new.set_sensitive(true);
                 *value = new;
+                left = left.saturating_sub(length);
                 seen.extend(these);
             }
         }
@@ -100,32 +117,42 @@ impl Injection {
     }
 
     /// Wraps a body, in whose data placeholders are replaced while it passes; trailers pass as they
-    /// are. Up to 1 MiB is read ahead. Returns the new body, its length where all of it was read,
-    /// and for [`Self::uses`] which secrets are in it: those that were found where all was read,
-    /// else all that are looked for. Without a length here the request must tell none.
+    /// are. Up to 1 MiB is read ahead where there is `room`. Returns the new body, its length where
+    /// all of it was read, and for [`Self::uses`] which secrets are in it: those that were found
+    /// where all was read, else all that are looked for. Without a length here the request must tell
+    /// none.
     ///
     /// # Errors
     /// Those of the body.
     pub(super) async fn body<B: Body<Data = Bytes> + Unpin>(
         &self,
         body: B,
+        room: &Arc<Semaphore>,
     ) -> Result<(InjectedBody<B>, Option<u64>, Vec<usize>), B::Error> {
         let told = body.size_hint().exact();
+        // One that says that it is longer is not waited for.
+        let wanted = told.is_none_or(|told| told <= AHEAD).then(|| told.unwrap_or(AHEAD));
+        let units = wanted.and_then(|bytes| u32::try_from(bytes.div_ceil(UNIT)).ok());
+        let room = units.and_then(|units| Arc::clone(room).try_acquire_many_owned(units).ok());
+        let until = Instant::now() + AHEAD_TIME;
         let mut ahead = InjectedBody {
             parts: VecDeque::new(),
             rest: Some(body),
             stream: Stream::new(self.body.clone()),
+            room,
         };
         let mut read = 0;
-        // One that says that it is longer is not waited for.
-        while told.is_none_or(|told| told <= AHEAD) && read <= AHEAD {
+        while ahead.room.is_some() && read <= AHEAD {
             let Some(rest) = &mut ahead.rest else { break };
             let next = match told {
                 Some(_) => rest.frame().await,
-                None => match tokio::time::timeout(PATIENCE, rest.frame()).await {
-                    Ok(next) => next,
-                    Err(_) => break,
-                },
+                None => {
+                    let patience = until.min(Instant::now() + PATIENCE);
+                    match timeout_at(patience, rest.frame()).await {
+                        Ok(next) => next,
+                        Err(_) => break,
+                    }
+                }
             };
             let next = next.transpose()?;
             read += next.as_ref().and_then(Frame::data_ref).map_or(0, |data| data.len() as u64);
@@ -161,23 +188,23 @@ impl Injection {
         self.secrets.iter().enumerate().filter_map(used).collect()
     }
 
-    fn replace(&self, text: &[u8]) -> Option<(Zeroizing<Vec<u8>>, Vec<usize>)> {
+    fn replace(&self, text: &[u8], longest: usize) -> Option<(Zeroizing<Vec<u8>>, Vec<usize>)> {
         let (found, _) = self.headers.find(text, true);
         if found.is_empty() {
             return None;
         }
-        let new = self.headers.filled(text, &found, LONGEST)?;
+        let new = self.headers.filled(text, &found, longest)?;
         Some((new, found.iter().map(|found| found.secret).collect()))
     }
 
     /// The same within `Basic` credentials, a name and a password in base64 (RFC 7617).
-    fn basic(&self, value: &[u8]) -> Option<(Zeroizing<Vec<u8>>, Vec<usize>)> {
+    fn basic(&self, value: &[u8], longest: usize) -> Option<(Zeroizing<Vec<u8>>, Vec<usize>)> {
         let (scheme, coded) = value.split_at_checked(BASIC.len())?;
         if !scheme.eq_ignore_ascii_case(BASIC) {
             return None;
         }
         let clear = STANDARD_PAD_INDIFFERENT.decode(coded.trim_ascii()).ok()?;
-        let (clear, these) = self.replace(&Zeroizing::new(clear))?;
+        let (clear, these) = self.replace(&Zeroizing::new(clear), longest)?;
         let mut new = Zeroizing::new(vec![0; BASIC.len() + clear.len().div_ceil(3) * 4]);
         let (scheme, coded) = new.split_at_mut(BASIC.len());
         scheme.copy_from_slice(BASIC);
@@ -216,6 +243,8 @@ pub(super) struct InjectedBody<B> {
     /// Where more comes from, unless all has come.
     rest: Option<B>,
     stream: Stream,
+    /// Held while there may be parts that were read ahead.
+    room: Option<OwnedSemaphorePermit>,
 }
 
 impl<B> InjectedBody<B> {
@@ -253,6 +282,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for InjectedBody<B> {
             if let Some(part) = self.parts.pop_front() {
                 return Poll::Ready(Some(Ok(part)));
             }
+            self.room = None;
             let Some(rest) = &mut self.rest else { return Poll::Ready(None) };
             match ready!(Pin::new(rest).poll_frame(context)).transpose() {
                 Ok(frame) => self.take(frame),

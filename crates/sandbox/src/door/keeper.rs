@@ -56,7 +56,7 @@ pub struct Secret {
     /// What stands for the value inside. Letters, digits and `_`, the same for the whole session.
     pub placeholder: Arc<str>,
     /// The hosts to which the value may go, written as in [`Allowed::host`]. None stands for every
-    /// host that the environment lets through.
+    /// host that the environment lets through; where that has no list, for those with names alone.
     pub hosts: Option<Vec<String>>,
     /// Whether it may go in values of headers.
     pub header: bool,

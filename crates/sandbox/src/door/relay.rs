@@ -50,8 +50,22 @@ const NEXT: Duration = Duration::from_secs(120);
 const HEAD: usize = 64 << 10;
 /// Bytes that are kept of a connection of HTTP/1 on each side.
 const BUFFER: usize = 128 << 10;
-/// Streams of one connection of HTTP/2 at a time.
-const STREAMS: u32 = 100;
+/// What one connection of HTTP/2 may make this process keep: how many streams it has at a time, and
+/// the bytes that wait for a side that does not read, of one stream and of all, of what is said
+/// inside and of what an origin says, which may be far away.
+#[derive(Debug, Clone, Copy)]
+struct Width {
+    streams: u32,
+    inside: (u32, u32),
+    outside: (u32, u32),
+}
+
+/// Usual connections.
+const WIDE: Width =
+    Width { streams: 100, inside: (256 << 10, 1 << 20), outside: (1 << 20, 4 << 20) };
+/// Those of a cage that has many.
+const NARROW: Width =
+    Width { streams: 8, inside: (32 << 10, 128 << 10), outside: (64 << 10, 256 << 10) };
 /// What is read of a refused request's body, and for how long, so that the answer gets there.
 const REST: usize = 1 << 20;
 const REST_TIME: Duration = Duration::from_secs(2);
@@ -109,6 +123,9 @@ pub(super) async fn carry<I: Connection>(
 ) {
     let target =
         Target { host: look.way.pinned.host().to_owned(), port: look.way.port, tls: kind.tls };
+    let places = &look.state.places;
+    let wide = (kind.version == Version::Http2).then(|| places.widen()).flatten();
+    let width = if wide.is_some() { WIDE } else { NARROW };
     let relay = |origin| Relay {
         state: look.state,
         target,
@@ -119,7 +136,7 @@ pub(super) async fn carry<I: Connection>(
     };
     match kind.version {
         Version::Http1 => carry_http1(inside, outside, relay).await,
-        Version::Http2 => carry_http2(inside, outside, relay).await,
+        Version::Http2 => carry_http2(inside, outside, relay, width).await,
     }
 }
 
@@ -190,18 +207,24 @@ async fn carry_http2<I: Connection>(
     inside: Watched<I>,
     outside: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     relay: impl FnOnce(Origin) -> Relay,
+    width: Width,
 ) {
     // Ends with this future, and with it all streams.
     let (_tasks, streams) = streams::pair();
     let mut builder = client::http2::Builder::new(streams.clone());
-    builder.max_header_list_size(HEAD as u32);
+    builder
+        .max_header_list_size(HEAD as u32)
+        .initial_stream_window_size(width.outside.0)
+        .initial_connection_window_size(width.outside.1);
     let Ok((sender, outside)) = builder.handshake(TokioIo::new(outside)).await else { return };
     let relay = Arc::new(relay(Origin::Http2(sender)));
     let watch = inside.watch();
     let mut builder = server::http2::Builder::new(streams);
     builder
-        .max_concurrent_streams(STREAMS)
+        .max_concurrent_streams(width.streams)
         .max_header_list_size(HEAD as u32)
+        .initial_stream_window_size(width.inside.0)
+        .initial_connection_window_size(width.inside.1)
         .auto_date_header(false);
     let answered = Arc::clone(&relay);
     let answer = service_fn(move |request| {
@@ -295,7 +318,8 @@ impl Relay {
         let looked_into =
             injection.wants_body() && !body.is_end_stream() && is_plain(&parts.headers);
         let (body, in_body) = if looked_into {
-            let (body, length, in_body) = injection.body(body).await.map_err(|_| Broken)?;
+            let read = injection.body(body, &self.state.room).await;
+            let (body, length, in_body) = read.map_err(|_| Broken)?;
             match length {
                 Some(length) => {
                     parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));

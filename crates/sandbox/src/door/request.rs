@@ -57,6 +57,12 @@ impl Target {
         {
             return Err(protocol("the door carries no transfer coding but `chunked`"));
         }
+        // What could be joined to a host somewhere.
+        let path = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+        let is_path = path.starts_with('/') || path == "*" && parts.method == Method::OPTIONS;
+        if !is_path {
+            return Err(protocol("the request's target is no path"));
+        }
         let mismatch =
             |host: &str, reason: &'static str| Err(Refusal::new(host, Rule::Mismatch, reason));
         let mut headers = parts.headers.get_all(header::HOST).iter();

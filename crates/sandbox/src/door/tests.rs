@@ -16,7 +16,7 @@ use tokio::{
     runtime::Runtime,
 };
 
-use super::*;
+use super::{places::CONNECTIONS, *};
 use crate::{
     inside::{network::Ports, trial},
     settings::Allowed,

@@ -148,7 +148,7 @@ fn course(look: &Look, hello: &Hello) -> Course {
             return mismatch(name, format!("the connection was made for {host}"));
         }
         Some(_) if look.state.hosts.pass(host) => return Course::Pass(Rule::Passthrough),
-        None if !look.strict => return Course::Pass(look.way.rule),
+        None if look.way.by_name && !look.strict => return Course::Pass(look.way.rule),
         None if look.way.by_name => {
             let reason = "the TLS handshake does not say whom it is for (SNI)".to_owned();
             return mismatch(host, reason);

@@ -126,6 +126,19 @@ fn a_value_that_no_header_holds_leaves_it_as_it_is() {
     assert_eq!(injection.headers(&mut map), [0]);
 }
 
+#[test]
+fn all_new_values_of_a_request_together_are_bounded() {
+    let value = "v".repeat(LONGEST / 4);
+    let injection = injection(vec![secret("ONE", "PH_1", &value)]);
+    let mut map = HeaderMap::new();
+    for _ in 0..100 {
+        map.append("x-key", HeaderValue::from_static("PH_1"));
+    }
+    assert_eq!(injection.headers(&mut map), [0]);
+    let values = map.get_all("x-key").iter();
+    assert_eq!(values.filter(|new| new.len() == value.len()).count(), 4);
+}
+
 type Parts = Vec<Result<Frame<Bytes>, Infallible>>;
 
 fn parts(chunks: impl IntoIterator<Item = Vec<u8>>) -> Parts {
@@ -149,7 +162,7 @@ impl Body for Parted {
 /// What comes of a body that comes in these parts: its data, its length, who was seen.
 fn sent(injection: &Injection, parts: Parts) -> (Vec<u8>, Option<u64>, Vec<usize>) {
     run(async {
-        let (body, length, seen) = injection.body(Parted(parts.into())).await.unwrap();
+        let (body, length, seen) = injection.body(Parted(parts.into()), &room()).await.unwrap();
         if let Some(length) = length {
             assert_eq!(body.size_hint().exact(), Some(length));
         }
@@ -259,7 +272,7 @@ fn trailers_pass_behind_all_data_and_empty_bodies_stay_empty() {
     let mut all = parts([b"PH_1 PH".to_vec()]);
     all.push(Ok(Frame::trailers(headers(&[("x-sum", "PH_1")]))));
     run(async {
-        let (mut body, length, _) = injection.body(Parted(all.into())).await.unwrap();
+        let (mut body, length, _) = injection.body(Parted(all.into()), &room()).await.unwrap();
         assert_eq!(length, Some(8));
         let mut data = Vec::new();
         let mut trailers = None;
@@ -274,9 +287,10 @@ fn trailers_pass_behind_all_data_and_empty_bodies_stay_empty() {
             (data.as_slice(), &trailers.unwrap()["x-sum"]),
             (&b"value PH"[..], &HeaderValue::from_static("PH_1"))
         );
-        let (body, length, seen) = injection.body(Empty::<Bytes>::new()).await.unwrap();
+        let (body, length, seen) = injection.body(Empty::<Bytes>::new(), &room()).await.unwrap();
         assert!(body.is_end_stream() && length == Some(0) && seen.is_empty());
-        let (body, length, _) = injection.body(Full::new(Bytes::from("PH_1"))).await.unwrap();
+        let (body, length, _) =
+            injection.body(Full::new(Bytes::from("PH_1")), &room()).await.unwrap();
         assert_eq!((length, body.size_hint().exact()), (Some(5), Some(5)));
     });
 }
@@ -287,7 +301,7 @@ fn who_waits_for_an_answer_is_not_waited_for() {
     run(async {
         let (send, receive) = tokio::sync::mpsc::unbounded_channel::<Bytes>();
         send.send(Bytes::from("PH_1;PH_")).unwrap();
-        let (mut body, length, seen) = injection.body(Waiting(receive)).await.unwrap();
+        let (mut body, length, seen) = injection.body(Waiting(receive), &room()).await.unwrap();
         assert_eq!((length, seen, body.is_end_stream()), (None, vec![0], false));
         assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "value");
         assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), ";");
@@ -295,6 +309,50 @@ fn who_waits_for_an_answer_is_not_waited_for() {
         drop(send);
         let rest = body.collect().await.unwrap().to_bytes();
         assert_eq!(rest, "value;PH_");
+    });
+}
+
+#[test]
+fn who_speaks_steadily_is_not_waited_for_either() {
+    let injection = injection(vec![secret("ONE", "PH_1", "value")]);
+    run(async {
+        let (send, receive) = tokio::sync::mpsc::unbounded_channel::<Bytes>();
+        let speaking = async move {
+            for _ in 0..1000 {
+                send.send(Bytes::from("PH_1;")).unwrap();
+                tokio::time::sleep(PATIENCE / 5).await;
+            }
+            drop(send);
+            std::future::pending::<()>().await;
+        };
+        let room = room();
+        // Before all is said.
+        let (_, told, seen) = tokio::select! {
+            read = injection.body(Waiting(receive), &room) => read.unwrap(),
+            () = speaking => unreachable!(),
+        };
+        assert_eq!((told, seen), (None, vec![0]));
+    });
+}
+
+#[test]
+fn bodies_are_read_ahead_as_far_as_there_is_room_for_them() {
+    let injection = injection(vec![secret("ONE", "PH_1", "value")]);
+    let text = Bytes::from(format!("{}PH_1", ".".repeat(1000)));
+    run(async {
+        let room = Arc::new(Semaphore::new(2));
+        let body = || Full::new(text.clone());
+        let (mut one, told, seen) = injection.body(body(), &room).await.unwrap();
+        assert_eq!((told, seen, room.available_permits()), (Some(1005), vec![0], 1));
+        let (_two, told, _) = injection.body(body(), &room).await.unwrap();
+        assert_eq!((told, room.available_permits()), (Some(1005), 0));
+        // It streams, and what is in it is the same.
+        let (three, told, seen) = injection.body(body(), &room).await.unwrap();
+        assert_eq!((told, seen, three.size_hint().exact()), (None, vec![0], None));
+        assert!(three.collect().await.unwrap().to_bytes().ends_with(b".value"));
+        // The room is given back when what was read ahead has left.
+        while one.frame().await.is_some() {}
+        assert_eq!(room.available_permits(), 1);
     });
 }
 
@@ -319,7 +377,8 @@ fn many_placeholders_cost_no_copies_of_the_value() {
     let injection = injection(vec![secret("ONE", "PH_1", &value)]);
     let text = "PH_1".repeat((AHEAD as usize - 4) / 4);
     run(async {
-        let (mut body, length, _) = injection.body(Full::new(Bytes::from(text))).await.unwrap();
+        let (mut body, length, _) =
+            injection.body(Full::new(Bytes::from(text)), &room()).await.unwrap();
         // 16 GiB that are nowhere.
         assert_eq!(length, Some((AHEAD - 4) / 4 * (64 << 10)));
         let first = body.frame().await.unwrap().unwrap().into_data().unwrap();

@@ -65,6 +65,8 @@ fn a_request_goes_to_the_connections_host_alone() {
         ("CONNECT", "a.example:443", one, &[("host", "a.example")], protocol, "a.example"),
         ("CONNECT", "https://a.example/", two, &[], protocol, "a.example"),
         ("TRACE", "/", one, &[("host", "a.example")], protocol, "a.example"),
+        ("GET", "*", one, &[("host", "a.example")], protocol, "a.example"),
+        ("GET", "*", two, &[("host", "a.example")], protocol, "a.example"),
         (
             "POST",
             "/",
@@ -89,6 +91,10 @@ fn a_request_goes_to_the_connections_host_alone() {
         let checked = target().check(&parts(method, uri, version, headers));
         let refusal = checked.expect_err(&format!("{method} {uri} {headers:?}"));
         assert_eq!((refusal.rule, &*refusal.host), (Some(rule), host), "{uri} {headers:?}");
+    }
+    // A target that is no path is none of a request: it could be joined to a host somewhere.
+    for path in ["evil.example/x", "@evil.example/", ":80@evil.example/"] {
+        assert!(path.parse::<PathAndQuery>().is_err(), "{path}");
     }
     let plain = Target { tls: false, port: 80, ..target() };
     assert!(plain.check(&parts("GET", "/", one, &[("host", "a.example:80")])).is_ok());

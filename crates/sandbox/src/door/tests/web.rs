@@ -225,9 +225,19 @@ impl Scene<'_> {
         ];
         self.witness.give(vec![secret("token", &hosts, true, false)]);
         let passthrough = vec!["pinned.example".to_owned()];
-        let (_door, inside) = self.cage("open", &Networking { allowed: None, passthrough });
-        inside.finish();
+        let (_door, mut inside) = self.cage("open", &Networking { allowed: None, passthrough });
+        inside.step();
         assert_eq!(self.witness.uses().len(), 1);
+        // One for every host does not mean addresses, one for the address does.
+        let mut everywhere = secret("token", &[], true, false);
+        everywhere.hosts = None;
+        self.witness.give(vec![everywhere]);
+        inside.step();
+        self.witness.give(vec![secret("token", &[origin::ADDRESS], true, false)]);
+        inside.step();
+        inside.finish();
+        let hosts: Vec<String> = self.witness.uses().into_iter().map(|one| one.host).collect();
+        assert_eq!(hosts, ["api.example", "plain.example", origin::ADDRESS]);
         self.refused("other.example", 443, Rule::Mismatch);
         let refused: Vec<Decision> =
             self.witness.decisions().into_iter().filter(|one| !one.allowed).collect();

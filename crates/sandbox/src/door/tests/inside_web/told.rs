@@ -240,6 +240,16 @@ impl Inside<'_> {
         let mut greeted = connect(at("greeter.example", 80)).unwrap();
         assert_eq!(read_until(&mut greeted, "\r\n"), "220 greetings\r\n");
         assert_eq!(say(&mut greeted, "you").unwrap(), "you");
+        self.world.stepped();
+        let mut plain = connect(at("plain.example", 80)).unwrap();
+        let said = say(&mut plain, &asked("plain.example"));
+        assert_said(said, "HTTP/1.1 200 ", "authorization: value-of-token\n");
+        for (client, value) in [(&self.other, "ph_token"), (&self.own, "value-of-token")] {
+            let mut stream = client.secure(public, ADDRESS, HTTP1).unwrap();
+            let value = format!("authorization: {value}\n");
+            assert_said(say(&mut stream, &asked(ADDRESS)), "HTTP/1.1 200 ", &value);
+            self.world.stepped();
+        }
     }
 
     pub(super) fn origins(&self) {
