@@ -43,6 +43,8 @@ const RATE: f64 = 5.0;
 const LEFT_OUT: Duration = Duration::from_secs(5);
 /// The longest name of a host that is kept, in bytes: more than any real one has.
 const HOST: usize = 255;
+/// The same of a method.
+const METHOD: usize = 64;
 
 /// The ledger. Clones share everything.
 #[derive(Clone)]
@@ -243,7 +245,8 @@ impl Ledger {
         uses: Vec<posthouse_sandbox::door::Use>,
     ) -> Result<(), Error> {
         let (mut rows, mut records) = (Vec::new(), Vec::new());
-        for one in uses {
+        for mut one in uses {
+            cut(&mut one.method, METHOD);
             let location = InjectionLocation { header: one.header, body: one.body };
             let request = Request {
                 kind: UseKind::Egress,

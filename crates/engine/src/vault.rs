@@ -67,6 +67,8 @@ struct Room {
     generation: AtomicU64,
     /// The credentials that are being refreshed.
     refreshing: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
+    /// Those that were not refreshed a moment ago.
+    failures: refresh::Failures,
 }
 
 /// A vault's data key as it lies in its row.
@@ -101,9 +103,6 @@ pub enum VaultError {
     /// The system gives no random bytes.
     #[error("the system gives no random bytes")]
     Chance,
-    /// The vault is archived: its key is gone.
-    #[error("the vault is archived")]
-    Archived,
     /// The database.
     #[error(transparent)]
     Store(#[from] posthouse_store::Error),
@@ -127,6 +126,7 @@ impl Vaults {
             data_keys: envelope::DataKeys::default(),
             generation: AtomicU64::new(0),
             refreshing: Mutex::default(),
+            failures: refresh::Failures::default(),
         };
         Self { room: Arc::new(room) }
     }

@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use posthouse_engine::vault::{
-    RootKey, RootKeys,
+    RootKey, RootKeyError, RootKeys, VaultError,
     root::{
         file::KeyFile,
         transit::{self, TransitParts},
@@ -13,7 +13,10 @@ use posthouse_engine::vault::{
     },
 };
 use posthouse_net::Guard;
-use posthouse_store::{Database, tables::root_keys};
+use posthouse_store::{
+    Database,
+    tables::{Connection, root_keys},
+};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::{
@@ -45,7 +48,11 @@ impl Keyring {
             guard: guard.clone(),
             keys: RootKeys::new(Vec::new()),
         };
-        keyring.keys.replace(keyring.read()?);
+        let file = keyring.source.file(&keyring.data);
+        keyring.keys.replace(match (&keyring.source, file) {
+            (Vault::DataFolder, Some(path)) => KeyFile::at(path).read_or_make()?,
+            _ => keyring.read()?,
+        });
         Ok(keyring)
     }
 
@@ -58,12 +65,28 @@ impl Keyring {
     /// Reads the keys again. The name of the one that seals from now on.
     ///
     /// # Errors
-    /// As [`Keyring::open`]; then the keys are those of before.
-    pub fn reload(&self) -> Result<String, Error> {
-        let keys = self.read()?;
-        let name = keys.first().map(|key| key.name().to_owned()).unwrap_or_default();
-        self.keys.replace(keys);
-        Ok(name)
+    /// As [`Keyring::open`], but no key is made; and [`Error::Vault`] when a vault needs one that
+    /// is here now and would be gone. Then the keys are those of before.
+    pub async fn reload(&self, database: &Database) -> Result<String, Error> {
+        let keyring = self.clone();
+        // Files are read there.
+        let read = tokio::task::spawn_blocking(move || keyring.read()).await;
+        let fresh = read.map_err(|_| posthouse_store::Error::Closed)??;
+        let keys = self.keys();
+        // Among the writes, so that no vault is sealed by a key that goes between look and exchange.
+        let exchange = move |connection: &Connection| {
+            let needed = root_keys::in_use(connection)?.into_keys();
+            let is_fresh = |name: &String| fresh.iter().any(|key| key.name() == name);
+            // What was lost before is not lost by this.
+            let mut lost = needed.filter(|name| !is_fresh(name) && keys.named(name).is_ok());
+            if let Some(name) = lost.next() {
+                return Err(VaultError::from(RootKeyError::Unknown(name)).into());
+            }
+            let name = fresh.first().map(|key| key.name().to_owned()).unwrap_or_default();
+            keys.replace(fresh);
+            Ok::<_, Error>(name)
+        };
+        database.write(exchange).await
     }
 
     /// The names of keys that vaults need and that are not there, with how many need each.
@@ -79,7 +102,7 @@ impl Keyring {
     fn read(&self) -> Result<Vec<Arc<dyn RootKey>>, Error> {
         match &self.source {
             Vault::DataFolder => match self.source.file(&self.data) {
-                Some(path) => Ok(KeyFile::at(path).read_or_make()?),
+                Some(path) => Ok(KeyFile::at(path).read()?),
                 None => Ok(Vec::new()),
             },
             Vault::File(path) if !path.exists() => Err(Error::Config(format!(

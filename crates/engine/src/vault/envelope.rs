@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::{
+    aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey},
+    hmac::{self, HMAC_SHA256},
+};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use posthouse_store::{
     Error,
@@ -26,12 +29,15 @@ use super::{Binding, RootKey, SealedKey, Secrets, VaultError, Vaults};
 const FORMAT: u8 = 1;
 /// What tells these bytes from all others that a key may ever seal.
 const LABEL: &str = "posthouse credential";
+/// What the key of [`Vaults::fingerprint`] is derived with.
+const BODY_LABEL: &[u8] = b"posthouse body fingerprint";
 const NONCE: usize = 12;
 const TAG: usize = 16;
-/// How many opened keys are kept, and how long: a root key that is withdrawn from a key service
-/// ends its vaults within this time.
+/// How many opened keys are kept.
 const MOST: usize = 1024;
-const LIFE: Duration = Duration::from_secs(300);
+/// How long an opened key is used, and what a session's keeper has opened: a root key that is
+/// withdrawn from a key service ends its vaults within twice this time.
+pub(super) const LIFE: Duration = Duration::from_secs(300);
 /// How many vaults are sealed anew in one transaction.
 const PAGE: usize = 100;
 
@@ -69,7 +75,8 @@ impl DataKeys {
     }
 
     fn keep(&self, workspace: &str, vault: &str, sealed: &SealedKey, key: Arc<DataKey>) {
-        let mut kept = self.kept();
+        let (mut kept, now) = (self.kept(), Instant::now());
+        kept.retain(|_, one| now.duration_since(one.since) < LIFE);
         if kept.len() >= MOST && !kept.contains_key(vault) {
             let oldest = kept.iter().min_by_key(|(_, one)| one.since);
             if let Some(oldest) = oldest.map(|(vault, _)| vault.clone()) {
@@ -77,7 +84,7 @@ impl DataKeys {
             }
         }
         let (workspace, sealed) = (workspace.to_owned(), sealed.clone());
-        kept.insert(vault.to_owned(), Kept { workspace, sealed, key, since: Instant::now() });
+        kept.insert(vault.to_owned(), Kept { workspace, sealed, key, since: now });
     }
 
     pub(super) fn forget(&self, vault: &str) {
@@ -123,6 +130,24 @@ impl Vaults {
     ) -> Result<Secrets, VaultError> {
         let key = self.data_key(key, at.workspace, at.vault).await?;
         open(&key, at, sealed)
+    }
+
+    /// What tells a body that holds secrets from others, for those who have the vault's key alone:
+    /// nobody who finds it written down can try which secrets it might have held.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub async fn fingerprint(
+        &self,
+        key: &SealedKey,
+        (workspace, vault): (&str, &str),
+        body: &[u8],
+    ) -> Result<Vec<u8>, VaultError> {
+        let key = self.data_key(key, workspace, vault).await?;
+        // A key of its own: what seals does nothing else.
+        let derived = hmac::sign(&hmac::Key::new(HMAC_SHA256, key.as_slice()), BODY_LABEL);
+        let derived = hmac::Key::new(HMAC_SHA256, derived.as_ref());
+        Ok(hmac::sign(&derived, body).as_ref().to_vec())
     }
 
     /// Seals the keys of all vaults with the current root key that are sealed by another one, and

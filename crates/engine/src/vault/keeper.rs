@@ -1,7 +1,7 @@
 //! The keeper of one session's secrets: what of its vaults its sandbox may use by a placeholder.
 //!
-//! What was opened is kept for as long as nothing has changed. A change in this process is seen at
-//! once, one that another process has made in [`LOOK`].
+//! What was opened is kept for as long as nothing has changed, and [`LIFE`] at most. A change in this
+//! process is seen at once, one that another process has made in [`LOOK`].
 
 use std::{
     collections::HashSet,
@@ -18,7 +18,7 @@ use posthouse_sandbox::door::{Decision, Keeper, Secret, Started, Unavailable, Us
 use sha2::{Digest as _, Sha256};
 use tokio::{sync::Mutex, time::Instant};
 
-use super::{VaultError, Vaults, held::Held};
+use super::{VaultError, Vaults, envelope::LIFE, held::Held};
 use crate::ledger::{Account, Behalf};
 
 /// How long nobody looks whether another process has changed something.
@@ -69,8 +69,16 @@ struct Known {
 struct Kept {
     generation: u64,
     looked: Instant,
+    opened: Instant,
     held: Vec<Held>,
     secrets: Arc<[Secret]>,
+}
+
+impl Kept {
+    /// Whether this is what would be opened again.
+    fn holds(&self, held: &[Held], now: Instant) -> bool {
+        self.held == held && now < self.opened + LIFE
+    }
 }
 
 impl SessionKeeper {
@@ -93,9 +101,9 @@ impl SessionKeeper {
         if known.failed.is_some_and(|(seen, at)| is_new(seen, at)) {
             return Err(Unavailable);
         }
-        match self.look(known.kept.take()).await {
-            Ok((held, secrets)) => {
-                let kept = Kept { generation, looked: now, held, secrets: Arc::clone(&secrets) };
+        match self.look(known.kept.take(), generation, now).await {
+            Ok(kept) => {
+                let secrets = Arc::clone(&kept.secrets);
                 *known = Known { kept: Some(kept), failed: None };
                 Ok(secrets)
             }
@@ -108,13 +116,18 @@ impl SessionKeeper {
     }
 
     /// What the vaults hold now; opened again only where it is not what it was.
-    async fn look(&self, former: Option<Kept>) -> Result<(Vec<Held>, Arc<[Secret]>), VaultError> {
+    async fn look(
+        &self,
+        former: Option<Kept>,
+        generation: u64,
+        now: Instant,
+    ) -> Result<Kept, VaultError> {
         let held = self.vaults.held(&self.of.workspace, &self.of.vaults)?;
-        let secrets = match former {
-            Some(former) if former.held == held => former.secrets,
-            _ => self.open(&held).await?.into(),
-        };
-        Ok((held, secrets))
+        if let Some(former) = former.filter(|former| former.holds(&held, now)) {
+            return Ok(Kept { generation, looked: now, ..former });
+        }
+        let secrets = self.open(&held).await?.into();
+        Ok(Kept { generation, looked: now, opened: now, held, secrets })
     }
 
     fn generation(&self) -> &AtomicU64 {
@@ -242,5 +255,18 @@ impl Vaults {
             }
         }
         Ok(unreachable)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_opened_long_ago_is_opened_again() {
+        let now = Instant::now();
+        let secrets = Vec::new().into();
+        let kept = Kept { generation: 0, looked: now, opened: now, held: Vec::new(), secrets };
+        assert!(kept.holds(&[], now + LIFE / 2) && !kept.holds(&[], now + LIFE));
     }
 }

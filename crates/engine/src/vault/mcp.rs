@@ -16,7 +16,7 @@ use url::Url;
 use super::{
     Secrets, VaultError, Vaults,
     held::{Held, damaged},
-    refresh::RefreshError,
+    refresh::{Insist, RefreshError},
 };
 use crate::ledger::{Behalf, Request};
 
@@ -126,7 +126,7 @@ impl Vaults {
         // What can't be refreshed is sent as it is: the server decides.
         let stale = was_refused || (expires(now.plus(LEEWAY)) && refresh.is_some());
         let Some(token) = secrets.access_token.clone().filter(|_| stale) else { return Ok(None) };
-        match self.refresh(held.clone(), token, behalf.clone()).await {
+        match self.refresh(held.clone(), token, behalf.clone(), Insist::No).await {
             Ok(secrets) => Ok(Some(secrets)),
             // It holds for a moment yet.
             Err(error) if error.is_of_the_endpoint() && !was_refused && !expires(now) => {

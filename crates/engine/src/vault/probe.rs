@@ -25,7 +25,7 @@ use super::{
     captured::Captured,
     held::{Held, damaged},
     mcp::{bearer_of, destination},
-    refresh::{RefreshError, sensitive},
+    refresh::{Insist, RefreshError, sensitive, wants_a_login},
 };
 use crate::ledger::{self, Behalf};
 
@@ -77,9 +77,13 @@ struct Failed {
 }
 
 impl Failed {
-    /// Whether the server refuses the token.
-    fn is_unauthorized(&self) -> bool {
-        self.http_response.as_ref().is_some_and(|one| one.status_code == 401)
+    fn status(&self) -> Option<u16> {
+        self.http_response.as_ref().map(|answer| answer.status_code)
+    }
+
+    /// The verdict where nothing else can be tried: whether the server refuses the credential.
+    fn verdict(&self) -> &'static str {
+        if matches!(self.status(), Some(401 | 403)) { "invalid" } else { "unknown" }
     }
 }
 
@@ -87,8 +91,9 @@ impl Vaults {
     /// Tries an `mcp_oauth` credential at its server and says what came of it: the body of the
     /// answer. A token that is refused is refreshed once, and what is granted is stored.
     ///
-    /// `status` is `valid` when the server has answered, `invalid` when only a new login helps
-    /// (the server refuses the token, and so does the token endpoint with 4xx), and `unknown` else.
+    /// `status` is `valid` when the server has answered, `invalid` when it refuses the credential
+    /// with 401 or 403 and no other token can be got (of a 401: there is no refresh token, or the
+    /// token endpoint refuses it with 4xx), and `unknown` else.
     ///
     /// # Errors
     /// [`ValidateError`].
@@ -131,14 +136,16 @@ type Verdict = (&'static str, Option<Failed>, Option<Value>);
 
 impl Probe<'_> {
     async fn run(&self, secrets: &Secrets) -> Result<Verdict, VaultError> {
-        let Some(token) = &secrets.access_token else { return Ok(("unknown", None, None)) };
+        let Some(token) = &secrets.access_token else { return Ok(("invalid", None, None)) };
         let failed = match self.attempt(token, &[secrets]).await? {
             Ok(()) => return Ok(("valid", None, None)),
-            Err(failed) if !failed.is_unauthorized() => return Ok(("unknown", Some(failed), None)),
+            Err(failed) if failed.status() != Some(401) => {
+                return Ok((failed.verdict(), Some(failed), None));
+            }
             Err(failed) => failed,
         };
-        let refreshed =
-            self.vaults.refresh(self.held.clone(), token.clone(), self.behalf.clone()).await;
+        let (held, behalf) = (self.held.clone(), self.behalf.clone());
+        let refreshed = self.vaults.refresh(held, token.clone(), behalf, Insist::Yes).await;
         let outcome = |status: &str, answer: Option<&Captured>| {
             Some(json!({ "status": status, "http_response": answer }))
         };
@@ -148,17 +155,14 @@ impl Probe<'_> {
                 let token = fresh.access_token.as_ref().ok_or(VaultError::Sealed)?;
                 Ok(match self.attempt(token, &[secrets, &fresh]).await? {
                     Ok(()) => ("valid", None, refresh),
-                    Err(failed) if failed.is_unauthorized() => ("invalid", Some(failed), refresh),
-                    Err(failed) => ("unknown", Some(failed), refresh),
+                    Err(failed) => (failed.verdict(), Some(failed), refresh),
                 })
             }
             Err(RefreshError::NoRefreshToken) => {
                 Ok(("invalid", Some(failed), outcome("no_refresh_token", None)))
             }
             Err(RefreshError::Refused(answer)) => {
-                let final_word =
-                    (400..500).contains(&answer.status_code) && answer.status_code != 429;
-                let status = if final_word { "invalid" } else { "unknown" };
+                let status = if wants_a_login(&answer) { "invalid" } else { "unknown" };
                 Ok((status, Some(failed), outcome("failed", Some(&answer))))
             }
             // An answer that is no error may hold tokens: it is not shown.

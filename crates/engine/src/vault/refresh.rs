@@ -5,8 +5,15 @@
 //! place meanwhile. A refresh that has begun is carried to its end, whoever still waits for it. If
 //! the process ends between the endpoint's answer and its row, a refresh token that was rotated is
 //! lost, and its owner has to log in again: nothing can be stored before it is known.
+//!
+//! An endpoint that has failed is left alone for a while, unless the credential changes: a grant
+//! that is dead is not asked for again with each request.
 
-use std::time::Duration;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -20,6 +27,7 @@ use posthouse_store::{Error, tables::credentials};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
+use tokio::time::Instant;
 use url::form_urlencoded;
 use zeroize::Zeroizing;
 
@@ -35,6 +43,9 @@ use crate::ledger::{self, Behalf};
 const LIMITS: Limits = Limits { time: Duration::from_secs(30), body_bytes: 256 << 10 };
 /// The longest life of a token that is believed, in seconds: ten years.
 const LONGEST_LIFE: i64 = 315_360_000;
+/// How long an endpoint is left alone that wants another login, and one that has only failed.
+const AFTER_A_REFUSAL: Duration = Duration::from_secs(60);
+const AFTER_A_FAILURE: Duration = Duration::from_secs(5);
 
 /// Why an access token was not refreshed. The texts hold nothing secret.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +55,7 @@ pub enum RefreshError {
     NoRefreshToken,
     /// The token endpoint can't be reached.
     #[error("the token endpoint can't be reached: {0}")]
-    Unreachable(#[from] SendError),
+    Unreachable(#[source] Arc<SendError>),
     /// It has answered with an error.
     #[error("the token endpoint has answered {}", .0.status_code)]
     Refused(Captured),
@@ -62,7 +73,23 @@ pub enum RefreshError {
 impl RefreshError {
     /// Whether the endpoint is the reason.
     pub(super) fn is_of_the_endpoint(&self) -> bool {
-        matches!(self, Self::Unreachable(_) | Self::Refused(_) | Self::Unusable)
+        self.again().is_some()
+    }
+
+    /// The same error for somebody else, where the endpoint is the reason.
+    fn again(&self) -> Option<Self> {
+        match self {
+            Self::Unreachable(error) => Some(Self::Unreachable(Arc::clone(error))),
+            Self::Refused(answer) => Some(Self::Refused(answer.clone())),
+            Self::Unusable => Some(Self::Unusable),
+            Self::NoRefreshToken | Self::Gone | Self::Vault(_) => None,
+        }
+    }
+}
+
+impl From<SendError> for RefreshError {
+    fn from(error: SendError) -> Self {
+        Self::Unreachable(Arc::new(error))
     }
 }
 
@@ -70,6 +97,58 @@ impl From<Error> for RefreshError {
     fn from(error: Error) -> Self {
         Self::Vault(error.into())
     }
+}
+
+/// Whether an endpoint's error says that only another login helps.
+pub(super) fn wants_a_login(answer: &Captured) -> bool {
+    (400..500).contains(&answer.status_code) && ![408, 429].contains(&answer.status_code)
+}
+
+/// The credentials whose endpoint has failed a moment ago.
+#[derive(Default)]
+pub(super) struct Failures(Mutex<HashMap<String, Failure>>);
+
+struct Failure {
+    /// The credential's, when the endpoint was asked: a change is worth another attempt.
+    version: i64,
+    until: Instant,
+    error: RefreshError,
+}
+
+impl Failures {
+    fn all(&self) -> MutexGuard<'_, HashMap<String, Failure>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the endpoint has said, if it is too early to ask again.
+    pub(super) fn find(&self, held: &Held, now: Instant) -> Option<RefreshError> {
+        let failures = self.all();
+        let failure = failures.get(&held.row.id)?;
+        let holds = failure.version == held.row.version && now < failure.until;
+        if holds { failure.error.again() } else { None }
+    }
+
+    fn keep(&self, held: &Held, error: &RefreshError) {
+        let Some(again) = error.again() else { return };
+        let pause = match error {
+            RefreshError::Refused(answer) if wants_a_login(answer) => AFTER_A_REFUSAL,
+            _ => AFTER_A_FAILURE,
+        };
+        let now = Instant::now();
+        let failure = Failure { version: held.row.version, until: now + pause, error: again };
+        let mut failures = self.all();
+        failures.retain(|_, failure| now < failure.until);
+        failures.insert(held.row.id.clone(), failure);
+    }
+}
+
+/// Whether an endpoint is asked that has failed a moment ago.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Insist {
+    /// By somebody who wants to know.
+    Yes,
+    /// Not with each request that needs a token.
+    No,
 }
 
 /// What a token endpoint says.
@@ -110,6 +189,7 @@ impl Vaults {
         held: Held,
         stale: SecretString,
         behalf: Behalf,
+        insist: Insist,
     ) -> Result<Secrets, RefreshError> {
         let vaults = self.clone();
         // A task of its own: a caller who leaves must not take a rotated token with it.
@@ -117,7 +197,7 @@ impl Vaults {
         let work = tokio::task::spawn(async move {
             let lock = vaults.lock_of(&held.row.id);
             let _alone = lock.lock().await;
-            vaults.refresh_alone(&held, &stale, &behalf).await
+            vaults.refresh_alone(&held, &stale, &behalf, insist).await
         });
         work.await.unwrap_or_else(|_| Err(Error::Closed.into()))
     }
@@ -127,10 +207,16 @@ impl Vaults {
         held: &Held,
         stale: &SecretString,
         behalf: &Behalf,
+        insist: Insist,
     ) -> Result<Secrets, RefreshError> {
         let (held, secrets) = self.now(held).await?;
         if is_newer(&secrets, stale) {
             return Ok(secrets);
+        }
+        if insist == Insist::No
+            && let Some(error) = self.room.failures.find(&held, Instant::now())
+        {
+            return Err(error);
         }
         let Auth::McpOauth { refresh: Some(refresh), .. } = held.auth()? else {
             return Err(RefreshError::NoRefreshToken);
@@ -147,13 +233,19 @@ impl Vaults {
             location: InjectionLocation { header, body: true },
         };
         self.room.ledger.used(behalf, &held.row.vault, &held.row.id, entry).await?;
-        let answer = send(&self.room.parts.guard, request, LIMITS).await?;
-        match read(&answer, &refresh, &secrets) {
+        let granted = match send(&self.room.parts.guard, request, LIMITS).await {
+            Ok(answer) => read(&answer, &refresh, &secrets),
+            Err(error) => Err(error.into()),
+        };
+        match granted {
             Ok(grant) => self.store(&held, token, &grant).await,
             Err(error) => match self.now(&held).await {
                 // Another process was faster, and the endpoint takes a refresh token only once.
                 Ok((_, secrets)) if is_newer(&secrets, stale) => Ok(secrets),
-                _ => Err(error),
+                _ => {
+                    self.room.failures.keep(&held, &error);
+                    Err(error)
+                }
             },
         }
     }

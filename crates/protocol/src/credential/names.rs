@@ -84,7 +84,8 @@ pub(super) fn check_variable(name: &str, path: &str) -> Result<(), ApiError> {
     let begins = letters.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_');
     if !begins || !letters.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
         let right = "send letters, digits and _, the first one no digit";
-        return Err(wrong(path, &format!("{name:?} is no name of a variable"), right));
+        // Not quoted: it may be the value, by mistake.
+        return Err(wrong(path, "is no name of a variable", right));
     }
     let capitals = name.to_ascii_uppercase();
     let reserved = RESERVED.contains(&capitals.as_str())
@@ -103,7 +104,8 @@ pub(super) fn check_header(name: &str, path: &str) -> Result<(), ApiError> {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if !name.bytes().all(is_token) {
         let right = "send letters, digits and -, such as X-Api-Key";
-        return Err(wrong(path, &format!("{name:?} is no name of a header"), right));
+        // Not quoted: it may be the token, by mistake.
+        return Err(wrong(path, "is no name of a header", right));
     }
     let small = name.to_ascii_lowercase();
     if OWN_HEADERS.contains(&small.as_str()) || small.starts_with("content-") {

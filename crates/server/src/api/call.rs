@@ -96,7 +96,8 @@ impl Call {
         &self.body
     }
 
-    /// What tells this request from others where its body is not kept: [`Call::post`] goes by it.
+    /// What tells this request from others where its body is not kept, or is secret:
+    /// [`Call::post`] goes by it.
     pub fn stand_in(&mut self, body: Bytes) {
         self.body = body;
     }

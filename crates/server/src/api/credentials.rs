@@ -8,9 +8,8 @@ use std::sync::Arc;
 
 use posthouse_engine::vault::{Binding, SealedKey, ValidateError};
 use posthouse_protocol::{
-    ApiError,
+    ApiError, Fields,
     credential::{self, Change, Credential, MOST},
-    fields::wrong,
     id::IdKind,
     page::{Cursor, Order, Page, Position},
     schema::lists,
@@ -32,7 +31,7 @@ const ATTEMPTS: usize = 16;
 /// # Errors
 /// 404, 400 that names the field, 409 when the vault has such a credential, 503 when the vault's
 /// root key does not answer.
-pub async fn create(call: Call) -> Result<Answer, Refusal> {
+pub async fn create(mut call: Call) -> Result<Answer, Refusal> {
     call.no_query()?;
     let vault = call.id(0, IdKind::Vault)?.to_owned();
     let id = call.mint(IdKind::Credential)?;
@@ -43,6 +42,9 @@ pub async fn create(call: Call) -> Result<Answer, Refusal> {
     let key = vaults::key_of(held)?;
     let at = Binding { workspace: &workspace, vault: &vault, credential: &new.credential.id };
     let sealed = call.app.vaults.seal(&key, at, &new.secrets).await?;
+    let place = (workspace.as_str(), vault.as_str());
+    let stand_in = call.app.vaults.fingerprint(&key, place, call.body()).await?;
+    call.stand_in(stand_in.into());
     let auth = &new.credential.auth;
     let (target, path) = (auth.target(), auth.target_path());
     let row = CredentialRow {
@@ -91,20 +93,27 @@ pub async fn retrieve(call: Call) -> Result<Answer, Refusal> {
 ///
 /// # Errors
 /// 404, 400 that names the field, 503 when the vault's root key does not answer.
-pub async fn update(call: Call) -> Result<Answer, Refusal> {
+pub async fn update(mut call: Call) -> Result<Answer, Refusal> {
     call.no_query()?;
     let (vault, id) = ids(&call)?;
+    let (sent, workspace) = (call.body().to_vec(), Arc::clone(&call.principal.workspace));
     for _ in 0..ATTEMPTS {
-        let workspace = &call.principal.workspace;
+        let workspace = &*workspace;
         let (held, row) = call.app.database.read(|connection| {
             let row = find(connection, workspace, &vault, &id)?;
             Ok::<_, Refusal>((vaults::find(connection, workspace, &vault)?, row))
         })?;
         let current: Credential = serde_json::from_str(&row.body)?;
-        let change = credential::apply_update(&current, call.fields()?, call.at)?;
+        let change = credential::apply_update(&current, Fields::parse(&sent)?, call.at)?;
         let unchanged = change.secrets.is_empty() && change.credential == current;
         let body = serde_json::to_string(&change.credential)?;
-        let sealed = seal_change(&call, &vaults::key_of(held)?, &row, change).await?;
+        let key = vaults::key_of(held)?;
+        if !change.secrets.is_empty() {
+            let place = (workspace, vault.as_str());
+            let stand_in = call.app.vaults.fingerprint(&key, place, &sent).await?;
+            call.stand_in(stand_in.into());
+        }
+        let sealed = seal_change(&call, &key, &row, change).await?;
         let work = move |connection: &Connection| {
             if unchanged {
                 return Ok(row.body);
@@ -222,10 +231,7 @@ pub async fn validate(call: Call) -> Result<Answer, Refusal> {
     call.no_query()?;
     let (vault, id) = ids(&call)?;
     call.no_fields()?;
-    if call.header("idempotency-key").is_some() {
-        let what = "can't be honoured, because each probe is a new one";
-        return Err(wrong("Idempotency-Key", what, "leave it out").into());
-    }
+    call.no_idempotency_key("each probe is a new one")?;
     let workspace = &call.principal.workspace;
     match call.app.vaults.validate(workspace, &vault, &id).await {
         Ok(found) => Ok(Answer::new(found.to_string())),

@@ -113,7 +113,6 @@ impl From<VaultError> for Refusal {
                      server's log says why.",
                 ))
             }
-            VaultError::Archived => Self::Api(ApiError::invalid("The vault is archived.")),
             VaultError::Store(error) => error.into(),
             other => Self::Fault(Box::new(other)),
         }

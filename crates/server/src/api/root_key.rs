@@ -11,18 +11,18 @@ use super::{Answer, Call, Refusal};
 /// asking again does the rest.
 ///
 /// # Errors
-/// 403 unless an administrator asks, 409 when the keys can't be read or a vault's can't be opened.
+/// 403 unless an administrator asks, 400 for an `Idempotency-Key`, 409 when the keys can't be read,
+/// lack one that a vault needs, or a vault's can't be opened.
 pub async fn rotate(call: Call) -> Result<Answer, Refusal> {
     call.no_query()?;
+    call.no_idempotency_key("each rotation looks for what is left to do")?;
     call.no_fields()?;
     if !call.principal.admin {
         let message = "Only an administrator's key may rotate the root key.";
         return Err(ApiError::new(ErrorKind::Permission, message).into());
     }
-    let (keyring, vaults) = (call.app.keyring.clone(), &call.app.vaults);
-    // Files are read there.
-    let read = tokio::task::spawn_blocking(move || keyring.reload()).await;
-    let read = read.map_err(|error| Refusal::Fault(Box::new(error)))?;
+    let vaults = &call.app.vaults;
+    let read = call.app.keyring.reload(&call.app.database).await;
     let root_key = read.map_err(|error| ApiError::conflict(error.with_causes()))?;
     let rewrapped = vaults.rewrap().await.map_err(refused)?;
     let pending = vaults.pending().await.map_err(refused)?;

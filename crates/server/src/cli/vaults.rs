@@ -1,7 +1,7 @@
 //! `posthouse vaults`: gives the vaults of a data folder another root key while its server runs, or
 //! when none does. Shows names of keys, never a key.
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use posthouse_engine::{Chance, Clock, VaultParts, Vaults, vault::root::file::KeyFile};
@@ -9,7 +9,6 @@ use posthouse_net::Guard;
 use posthouse_store::{Database, Durability, Faults, Options};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tokio::time::sleep;
 
 use super::{
     plain::{harmless, harmless_json},
@@ -24,9 +23,6 @@ use crate::{
 };
 
 const PATH: &str = "/posthouse/v1/root_key/rotate";
-
-/// How long a server may take to finish what it had begun to seal with the old key.
-const SETTLE: Duration = Duration::from_secs(2);
 
 /// `posthouse vaults …`.
 #[derive(Debug, Args)]
@@ -113,12 +109,6 @@ async fn rotate(config: &Config, file: &KeyFile, how: &RotateArguments) -> Resul
     // Whatever goes wrong from here on, the new key is in the file and stays there.
     let incomplete = |error: Error| Error::Rotation(error.with_causes());
     let mut rotated = seal(config).await.map_err(incomplete)?;
-    if Client::local(&config.data).is_ok() {
-        // A vault may have been given its key a moment before, and stored a moment after.
-        sleep(SETTLE).await;
-        let again = seal(config).await.map_err(incomplete)?;
-        rotated = Rotated { rewrapped: rotated.rewrapped + again.rewrapped, ..again };
-    }
     if rotated.root_key != root_key {
         return Err(Error::Rotation(format!(
             "the server seals with {}, and the first key of {} is {root_key}; was it started with \

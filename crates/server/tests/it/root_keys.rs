@@ -207,6 +207,33 @@ async fn administrators_alone_rotate_and_what_cannot_be_read_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_rotation_gives_up_no_key_that_a_vault_needs() {
+    let app = TestApp::new().await;
+    let path = app.folder().join("vault.key");
+    make_vault(&app.running.app, VAULT).await;
+    let (root_key, sealed) = stored(&app.running.app);
+    let good = fs::read_to_string(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    app.post(ROTATE, json!({})).await.refused(409);
+    assert!(!path.exists(), "a rotation makes no key");
+    KeyFile::at(&path).read_or_make().unwrap();
+    let refused = app.post(ROTATE, json!({})).await.refused(409);
+    assert!(refused.contains(&format!("the root key {root_key} is not configured")), "{refused}");
+    // The server still has it.
+    let keys = app.running.app.keyring.keys();
+    assert_eq!(keys.current().unwrap().name(), root_key);
+    assert!(open(&keys, &root_key, &sealed).await.is_some());
+    let both = format!("{}{good}", fs::read_to_string(&path).unwrap());
+    fs::write(&path, both).unwrap();
+    assert_eq!(app.post(ROTATE, json!({})).await.ok()["rewrapped"], 1);
+    fs::write(&path, fs::read_to_string(&path).unwrap().lines().next().unwrap()).unwrap();
+    assert_eq!(app.post(ROTATE, json!({})).await.ok()["rewrapped"], 0);
+    let request = app.request(reqwest::Method::POST, ROTATE).header("idempotency-key", "k");
+    let refused = send(request.body("{}")).await.refused(400);
+    assert!(refused.starts_with("Idempotency-Key: can't be honoured"), "{refused}");
+}
+
+#[tokio::test]
 async fn keys_in_a_variable_are_for_the_operator_to_change() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("config.toml");

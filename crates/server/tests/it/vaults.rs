@@ -4,10 +4,13 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use posthouse::{config::Egress, start::start};
 use posthouse_protocol::{Micros, id::IdKind};
-use posthouse_store::tables::{
-    credentials,
-    uses::{self, UseRow},
-    vaults,
+use posthouse_store::{
+    answers,
+    tables::{
+        credentials,
+        uses::{self, UseRow},
+        vaults,
+    },
 };
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -229,6 +232,50 @@ async fn a_post_that_comes_again_does_nothing_twice() {
     let path = format!("{list}/{}/mcp_oauth_validate", id_of(&made));
     let refused = post(&path, json!({})).await.refused(400);
     assert!(refused.starts_with("Idempotency-Key: can't be honoured"), "{refused}");
+}
+
+#[tokio::test]
+async fn what_tells_posts_apart_lets_nobody_try_secrets() {
+    let app = TestApp::new().await;
+    let list = format!("{}/credentials", new_vault(&app).await);
+    let post = async |path: &str, key: &str, body: &Value| {
+        let request = app.request(Method::POST, path).header("idempotency-key", key);
+        send(request.body(body.to_string())).await
+    };
+    let body = variable("A");
+    let made = post(&list, "a", &body).await.ok();
+    let path = format!("{list}/{}", id_of(&made));
+    let change =
+        |value: &str| json!({ "auth": { "type": "environment_variable", "secret_value": value } });
+    let changed = post(&path, "b", &change("w")).await.ok();
+    let rename = json!({ "display_name": "n" });
+    post(&path, "c", &rename).await.ok();
+    // What is repeated is known again, and another secret is another request.
+    assert_eq!(post(&path, "b", &change("w")).await.ok(), changed);
+    post(&path, "b", &change("x")).await.refused(409);
+    let app = app.restart().await;
+    let request = app.request(Method::POST, &path).header("idempotency-key", "b");
+    assert_eq!(send(request.body(change("w").to_string())).await.ok(), changed);
+
+    let kept: Vec<(String, String)> = app
+        .running
+        .app
+        .database
+        .read(|connection| {
+            let text = "SELECT idempotency_key, fingerprint FROM answers \
+                        WHERE idempotency_key IS NOT NULL ORDER BY id";
+            let mut rows = connection.prepare(text)?;
+            let pair = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            Ok::<_, posthouse_store::Error>(pair.collect::<Result<_, _>>()?)
+        })
+        .unwrap();
+    let guessed = [(&list, body, false), (&path, change("w"), false), (&path, rename, true)];
+    assert_eq!(kept.len(), guessed.len());
+    for ((key, fingerprint), (path, body, is_guessed)) in kept.iter().zip(guessed) {
+        let caller = &key[..key.len() - 2];
+        let guess = answers::fingerprint(caller, path, body.to_string().as_bytes());
+        assert_eq!(guess == *fingerprint, is_guessed, "{body}");
+    }
 }
 
 #[tokio::test]

@@ -64,13 +64,15 @@ pub fn exchange_secrets(
     body: &str,
     sealed: &str,
 ) -> Result<bool, Error> {
-    let rows = connection
-        .prepare_cached(
-            "UPDATE credentials SET body = $1, sealed = $2, version = version + 1 \
-             WHERE id = $3 AND version = $4 AND archived_at IS NULL",
-        )?
-        .execute(params![body, sealed, id, version])?;
-    Ok(rows > 0)
+    super::erasing(connection, |connection| {
+        let rows = connection
+            .prepare_cached(
+                "UPDATE credentials SET body = $1, sealed = $2, version = version + 1 \
+                 WHERE id = $3 AND version = $4 AND archived_at IS NULL",
+            )?
+            .execute(params![body, sealed, id, version])?;
+        Ok(rows > 0)
+    })
 }
 
 /// Archives a live credential and wipes what is secret in it.
@@ -78,13 +80,15 @@ pub fn exchange_secrets(
 /// # Errors
 /// [`Error::Database`].
 pub fn archive(connection: &Connection, id: &str, body: &str, at: i64) -> Result<(), Error> {
-    connection
-        .prepare_cached(
-            "UPDATE credentials SET body = $1, archived_at = $2, sealed = NULL, \
-             version = version + 1 WHERE id = $3 AND archived_at IS NULL",
-        )?
-        .execute(params![body, at, id])?;
-    Ok(())
+    super::erasing(connection, |connection| {
+        connection
+            .prepare_cached(
+                "UPDATE credentials SET body = $1, archived_at = $2, sealed = NULL, \
+                 version = version + 1 WHERE id = $3 AND archived_at IS NULL",
+            )?
+            .execute(params![body, at, id])?;
+        Ok(())
+    })
 }
 
 /// Deletes a credential; says whether it was there. The ledger stays.
@@ -97,10 +101,11 @@ pub fn delete(
     vault: &str,
     id: &str,
 ) -> Result<bool, Error> {
-    let rows = connection
-        .prepare_cached("DELETE FROM credentials WHERE id = $1 AND vault = $2 AND workspace = $3")?
-        .execute(params![id, vault, workspace])?;
-    Ok(rows > 0)
+    super::erasing(connection, |connection| {
+        let text = "DELETE FROM credentials WHERE id = $1 AND vault = $2 AND workspace = $3";
+        let rows = connection.prepare_cached(text)?.execute(params![id, vault, workspace])?;
+        Ok(rows > 0)
+    })
 }
 
 /// One credential.

@@ -61,13 +61,15 @@ pub fn replace(connection: &Connection, id: &str, body: &str) -> Result<(), Erro
 /// # Errors
 /// [`Error::Database`].
 pub fn archive(connection: &Connection, id: &str, body: &str, at: i64) -> Result<(), Error> {
-    connection
-        .prepare_cached(
-            "UPDATE vaults SET body = $1, archived_at = $2, root_key = NULL, data_key = NULL \
-             WHERE id = $3",
-        )?
-        .execute(params![body, at, id])?;
-    Ok(())
+    super::erasing(connection, |connection| {
+        connection
+            .prepare_cached(
+                "UPDATE vaults SET body = $1, archived_at = $2, root_key = NULL, data_key = NULL \
+                 WHERE id = $3",
+            )?
+            .execute(params![body, at, id])?;
+        Ok(())
+    })
 }
 
 /// Deletes a vault with its credentials; says whether it was there. The ledger stays.
@@ -75,13 +77,15 @@ pub fn archive(connection: &Connection, id: &str, body: &str, at: i64) -> Result
 /// # Errors
 /// [`Error::Database`].
 pub fn delete(connection: &Connection, workspace: &str, id: &str) -> Result<bool, Error> {
-    let rows = connection
-        .prepare_cached("DELETE FROM vaults WHERE id = $1 AND workspace = $2")?
-        .execute(params![id, workspace])?;
-    if rows > 0 {
-        connection.prepare_cached("DELETE FROM credentials WHERE vault = $1")?.execute([id])?;
-    }
-    Ok(rows > 0)
+    super::erasing(connection, |connection| {
+        let rows = connection
+            .prepare_cached("DELETE FROM vaults WHERE id = $1 AND workspace = $2")?
+            .execute(params![id, workspace])?;
+        if rows > 0 {
+            connection.prepare_cached("DELETE FROM credentials WHERE vault = $1")?.execute([id])?;
+        }
+        Ok(rows > 0)
+    })
 }
 
 /// One vault.
@@ -162,13 +166,15 @@ pub fn exchange_key(
     former: (&str, &str),
     new: (&str, &str),
 ) -> Result<bool, Error> {
-    let rows = connection
-        .prepare_cached(
-            "UPDATE vaults SET root_key = $1, data_key = $2 \
-             WHERE id = $3 AND root_key = $4 AND data_key = $5",
-        )?
-        .execute(params![new.0, new.1, id, former.0, former.1])?;
-    Ok(rows > 0)
+    super::erasing(connection, |connection| {
+        let rows = connection
+            .prepare_cached(
+                "UPDATE vaults SET root_key = $1, data_key = $2 \
+                 WHERE id = $3 AND root_key = $4 AND data_key = $5",
+            )?
+            .execute(params![new.0, new.1, id, former.0, former.1])?;
+        Ok(rows > 0)
+    })
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<VaultRow> {
@@ -245,6 +251,58 @@ mod tests {
         assert_eq!((row.root_key, row.data_key, row.archived_at), (None, None, Some(5)));
         assert_eq!(list(&store, "w", false, None, 9).unwrap(), []);
         assert_eq!(list(&store, "w", true, None, 9).unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn no_byte_of_what_was_secret_stays_in_the_file() {
+        use crate::{Database, Durability, Faults, Options};
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().to_owned();
+        let open = || {
+            let (durability, faults) = (Durability::None, Faults::default());
+            Database::open(Options { folder: data.clone(), durability, faults }).unwrap()
+        };
+        // Longer than a page, and short enough for one.
+        let canaries = |letter: &str| [letter.repeat(9_000), letter.repeat(40)];
+        let (first, second) = (canaries("\u{1}canary"), canaries("\u{2}canary"));
+        let [old, new] = [first.clone(), second.clone()];
+        let store = open();
+        let write = store.write(move |connection| {
+            for (at, (old, new)) in old.into_iter().zip(new).enumerate() {
+                let (id, vault_id) = (format!("vcrd_{at}"), format!("vlt_{at}"));
+                let row = VaultRow { data_key: Some(old.clone()), ..vault(&vault_id, 1) };
+                insert(connection, &row)?;
+                exchange_key(connection, &vault_id, ("k", &old), ("l", &new))?;
+                for (kept, target) in [(0, "A"), (2, "B")] {
+                    let id = format!("{id}_{kept}");
+                    let row = credential(&id, &vault_id, target);
+                    let row = CredentialRow { sealed: Some(old.clone()), ..row };
+                    credentials::insert(connection, &row)?;
+                    credentials::exchange_secrets(connection, &id, 1, "{}", &new)?;
+                }
+            }
+            Ok::<_, Error>(())
+        });
+        write.await.unwrap();
+        store.close();
+        let file = || std::fs::read(folder.path().join("posthouse.db")).unwrap();
+        let held = |canary: &str| {
+            let (file, needle) = (file(), canary.as_bytes()[..14].to_vec());
+            file.windows(needle.len()).any(|window| window == needle)
+        };
+        assert!(!held(&first[0]), "what was replaced");
+        assert!(held(&second[0]), "the probe finds what is there");
+        let store = open();
+        let write = store.write(|connection| {
+            credentials::archive(connection, "vcrd_0_0", "{}", 5)?;
+            credentials::delete(connection, "w", "vlt_0", "vcrd_0_2")?;
+            credentials::archive(connection, "vcrd_1_0", "{}", 5)?;
+            archive(connection, "vlt_0", "{}", 5)?;
+            delete(connection, "w", "vlt_1")
+        });
+        assert!(write.await.unwrap());
+        store.close();
+        assert!(!held(&first[0]) && !held(&second[0]), "what was archived and deleted");
     }
 
     #[test]

@@ -143,11 +143,24 @@ async fn what_the_endpoint_says_decides() {
 }
 
 #[tokio::test]
+async fn a_credential_that_is_forbidden_is_invalid_and_whoever_asks_insists() {
+    let (found, _, server) =
+        validated(tokens("good", Some("r"), None), |_: &Seen| Reply::json(403, "")).await;
+    assert_eq!(verdict(&found), json!(["invalid", "initialize", null]));
+    assert_eq!(server.seen().len(), 1, "another token would be forbidden as well");
+    let (found, bench, server) =
+        validated(tokens("stale", Some("r"), None), |_: &Seen| Reply::json(401, "")).await;
+    assert_eq!(verdict(&found), json!(["invalid", "initialize", "failed"]));
+    let again = bench.vaults.validate(WORKSPACE, "vlt_1", "vcrd_1").await.unwrap();
+    assert_eq!(verdict(&again), verdict(&found));
+    assert_eq!(server.seen().len(), 4, "the token endpoint is asked each time");
+}
+
+#[tokio::test]
 async fn what_does_not_answer_is_unknown() {
     for (reply, status_code) in [
         (Reply::json(500, "out of order"), 500),
         (Reply::json(429, ""), 429),
-        (Reply::json(403, ""), 403),
         (Reply::json(404, ""), 404),
         (Reply::json(200, "no JSON"), 200),
         (Reply::json(200, json!({ "jsonrpc": "2.0", "id": 9, "result": {} })), 200),
@@ -208,6 +221,15 @@ async fn a_long_answer_is_cut_behind_the_cleaning() {
 }
 
 #[tokio::test]
+async fn what_stands_for_a_secret_is_not_searched_for_secrets() {
+    let body = "R".repeat(4 << 20);
+    let secrets = tokens("R", Some("E"), Some("D"));
+    let (found, ..) = validated(secrets, move |_: &Seen| Reply::json(500, &body)).await;
+    let body = found["mcp_probe"]["http_response"]["body"].as_str().unwrap();
+    assert!(body.starts_with("[REDACTED][REDACTED][REDACTED]") && body.len() <= 2048, "{body}");
+}
+
+#[tokio::test]
 async fn a_secret_that_comes_back_in_other_clothes_is_cleaned_too() {
     let secret = "a \"c/n+ry\"";
     let answer = move |seen: &Seen| {
@@ -218,6 +240,9 @@ async fn a_secret_that_comes_back_in_other_clothes_is_cleaned_too() {
         reply.headers = vec![("content-type", format!("text/plain; was={secret}"))];
         reply.body.push_str(secret);
         reply.body.push_str(seen.header("authorization"));
+        reply.body.push_str(&json!([secret]).to_string().replace('/', "\\/"));
+        reply.body.push_str(&seen.body.replace('+', "%20"));
+        reply.body.push_str(&seen.header("authorization").replace('=', ""));
         reply
     };
     for (kind, client) in [

@@ -385,6 +385,36 @@ async fn a_refresh_that_fails_leaves_everything_as_it_is() {
 }
 
 #[tokio::test]
+async fn an_endpoint_that_has_failed_is_left_alone_for_a_while() {
+    for (status, pause) in [(400, 60), (429, 5), (503, 5)] {
+        let auth = oauth("none", Some(-5));
+        let reply = Reply::json(status, json!({ "error": "invalid_grant" }));
+        let secrets = tokens("old", Some("r"), None);
+        let held = Held::new(auth, secrets, move |_: &_| reply.clone()).await;
+        for _ in 0..5 {
+            let refused = held.bearer(None).await;
+            let Err(AuthError::Refresh(RefreshError::Refused(answer))) = refused else {
+                panic!("{refused:?}")
+            };
+            assert_eq!(answer.status_code, status);
+        }
+        assert_eq!((held.server.seen().len(), held.kinds().len()), (1, 1));
+        let at =
+            crate::vault::Binding { workspace: WORKSPACE, vault: "vlt_1", credential: "vcrd_1" };
+        let row = held.bench.vaults.held_one(at).unwrap().unwrap();
+        let is_left_alone = |seconds| {
+            let then = tokio::time::Instant::now() + Duration::from_secs(seconds);
+            held.bench.vaults.room.failures.find(&row, then).is_some()
+        };
+        assert!(is_left_alone(pause - 2) && !is_left_alone(pause), "{status}");
+        // Another login is another matter.
+        held.bench.put("vlt_1", "vcrd_1", &tokens("older", Some("r2"), None)).await;
+        held.bearer(None).await.unwrap_err();
+        assert_eq!(held.server.seen().len(), 2);
+    }
+}
+
+#[tokio::test]
 async fn what_can_t_be_refreshed_is_sent_as_it_is_until_it_is_refused() {
     let mut bare = oauth("none", Some(-5));
     bare.as_object_mut().unwrap().shift_remove("refresh");
