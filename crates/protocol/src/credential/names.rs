@@ -165,7 +165,7 @@ mod tests {
         }
         for name in ["", "1A", "A-B", "A B", "A=B", "É", "A\n"] {
             let message = check_variable(name, "p").unwrap_err().message;
-            assert!(message.contains("is no name of a variable"), "{message}");
+            assert!(message.starts_with("p: is no name of a variable; "), "{message}");
         }
     }
 
@@ -188,7 +188,7 @@ mod tests {
         }
         for name in ["X Y", "X:", "X\r\nY", "É", "(x)"] {
             let message = check_header(name, "p").unwrap_err().message;
-            assert!(message.contains("is no name of a header"), "{message}");
+            assert!(message.starts_with("p: is no name of a header; "), "{message}");
         }
     }
 }
