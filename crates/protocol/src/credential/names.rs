@@ -1,5 +1,6 @@
 //! What credentials are put into: names of variables and of headers, and what may stand in a
-//! header's value. Tables and pure functions; no error quotes a secret.
+//! header's value. Tables and pure functions; no error quotes a secret, nor what stands where a name
+//! belongs and is none: it may be the secret.
 
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -84,7 +85,7 @@ pub(super) fn check_variable(name: &str, path: &str) -> Result<(), ApiError> {
     let begins = letters.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_');
     if !begins || !letters.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
         let right = "send letters, digits and _, the first one no digit";
-        return Err(wrong(path, &format!("{name:?} is no name of a variable"), right));
+        return Err(wrong(path, "is no name of a variable", right));
     }
     let capitals = name.to_ascii_uppercase();
     let reserved = RESERVED.contains(&capitals.as_str())
@@ -103,7 +104,7 @@ pub(super) fn check_header(name: &str, path: &str) -> Result<(), ApiError> {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if !name.bytes().all(is_token) {
         let right = "send letters, digits and -, such as X-Api-Key";
-        return Err(wrong(path, &format!("{name:?} is no name of a header"), right));
+        return Err(wrong(path, "is no name of a header", right));
     }
     let small = name.to_ascii_lowercase();
     if OWN_HEADERS.contains(&small.as_str()) || small.starts_with("content-") {
@@ -163,7 +164,7 @@ mod tests {
         }
         for name in ["", "1A", "A-B", "A B", "A=B", "É", "A\n"] {
             let message = check_variable(name, "p").unwrap_err().message;
-            assert!(message.contains("is no name of a variable"), "{message}");
+            assert!(message.starts_with("p: is no name of a variable; "), "{message}");
         }
     }
 
@@ -186,7 +187,7 @@ mod tests {
         }
         for name in ["X Y", "X:", "X\r\nY", "É", "(x)"] {
             let message = check_header(name, "p").unwrap_err().message;
-            assert!(message.contains("is no name of a header"), "{message}");
+            assert!(message.starts_with("p: is no name of a header; "), "{message}");
         }
     }
 }
