@@ -220,7 +220,7 @@ class Origin:
             wire = Wire(secure, connection)
             if self._raw is not None:
                 self._raw(wire)
-            elif connection.alpn == "h2":
+            elif connection.alpn == "h2" or _knows_http2(stream, connection):
                 _Http2(self, wire).run()
             else:
                 while self._http1(wire):
@@ -342,6 +342,11 @@ def _websocket(wire: Wire, request: Request) -> None:
 # --- HTTP/2 (RFC 9113)
 
 
+def _knows_http2(stream: socket.socket, connection: Connection) -> bool:
+    """Whether the other side begins with HTTP/2 without having asked, as it may without TLS."""
+    return not connection.tls and stream.recv(4, socket.MSG_PEEK) == b"PRI "
+
+
 class _Http2:
     """One connection that speaks HTTP/2. Answers are sent one after the other."""
 
@@ -424,7 +429,7 @@ class _Http2:
             body = [body]
         self._state.send_headers(stream, head)
         self._flush()
-        for piece in body:
+        for piece in () if request.method == "HEAD" else body:
             if not self._send(stream, piece):
                 return
         self._state.end_stream(stream)

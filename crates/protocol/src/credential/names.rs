@@ -1,5 +1,6 @@
 //! What credentials are put into: names of variables and of headers, and what may stand in a
-//! header's value. Tables and pure functions; no error quotes a secret.
+//! header's value. Tables and pure functions; no error quotes a secret, nor what stands where a name
+//! belongs and is none: it may be the secret.
 
 use secrecy::{ExposeSecret as _, SecretString};
 

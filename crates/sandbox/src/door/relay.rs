@@ -353,9 +353,14 @@ impl Relay {
 }
 
 impl Origin {
-    async fn send(&self, request: Request<Outgoing>) -> hyper::Result<Response<Incoming>> {
+    async fn send(&self, mut request: Request<Outgoing>) -> hyper::Result<Response<Incoming>> {
         match self {
             Self::Http1(sender) => {
+                // Unless it is said, a GET whose length is not known goes out without its body.
+                if request.body().size_hint().exact().is_none() {
+                    let chunked = HeaderValue::from_static("chunked");
+                    request.headers_mut().insert(header::TRANSFER_ENCODING, chunked);
+                }
                 poll_fn(|context| locked(sender).poll_ready(context)).await?;
                 let answered = locked(sender).send_request(request);
                 answered.await

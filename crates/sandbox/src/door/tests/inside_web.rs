@@ -84,6 +84,8 @@ impl Inside<'_> {
         let text = "POST /echo HTTP/1.1\r\nHost: api.example\r\nTransfer-Encoding: chunked\r\n\
                     Connection: close\r\n\r\n5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n";
         assert_said(say(&mut stream, text), "HTTP/1.1 200 ", "\n\nhello world");
+        let text = text.replace("POST", "GET");
+        assert_said(self.ask("api.example", &text), "HTTP/1.1 200 ", "\n\nhello world");
         // Who waits for the word to go on gets it, without the origin.
         let mut stream = self.own.secure(api, "api.example", HTTP1).unwrap();
         let text = "POST /echo HTTP/1.1\r\nHost: api.example\r\nContent-Length: 5\r\n\
