@@ -110,8 +110,10 @@ fn record_line(record: &Value) -> String {
     let told = match record["kind"].as_str() {
         Some("sandbox") => {
             let hosts = record["allowlist"].as_array().map(Vec::len);
-            let hosts =
-                hosts.map_or("every public host".to_owned(), |many| format!("{many} hosts"));
+            let hosts = hosts.map_or("every public host".to_owned(), |many| match many {
+                1 => "1 host".to_owned(),
+                many => format!("{many} hosts"),
+            });
             format!(
                 "{}, posthouse {}, kernel {}, {hosts}",
                 text(&record["isolation"]["technology"]),
