@@ -55,7 +55,7 @@ pub(crate) struct Order {
 /// Whom a client trusts.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Trust {
-    /// Whom its environment names.
+    /// The authority of the cage alone, the last one of those that its environment names.
     Environment,
     /// The authorities in a file.
     File(PathBuf),
@@ -161,8 +161,9 @@ impl Trust {
         let certificates = CertificateDer::pem_file_iter(&file)
             .map_err(|error| format!("{}: {error}", file.display()))?;
         let mut roots = RootCertStore::empty();
-        // A bundle of the system's may hold some that nobody can read.
-        roots.add_parsable_certificates(certificates.filter_map(Result::ok));
+        // A cage's own authority is the last one in its bundle. The operator's, whom the origin's
+        // certificate is from, is there as well: trusted, it would hide that TLS was not ended.
+        roots.add_parsable_certificates(certificates.filter_map(Result::ok).last());
         let provider = Arc::new(aws_lc_rs::default_provider());
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
