@@ -349,6 +349,11 @@ impl Guard {
     }
 
     async fn dial(&self, targets: Vec<SocketAddr>) -> io::Result<TcpStream> {
+        // Most names have one address, which needs no task beside this one.
+        if let [target] = targets[..] {
+            self.shared.dialled.fetch_add(1, Ordering::Relaxed);
+            return reach(target).await;
+        }
         // Attempts end with the set, hence with this future.
         let mut attempts = JoinSet::new();
         let mut waiting = targets.into_iter();
@@ -356,11 +361,7 @@ impl Guard {
         loop {
             if let Some(target) = waiting.next() {
                 self.shared.dialled.fetch_add(1, Ordering::Relaxed);
-                attempts.spawn(async move {
-                    let stream = TcpStream::connect(target).await?;
-                    stream.set_nodelay(true)?;
-                    Ok::<_, io::Error>(stream)
-                });
+                attempts.spawn(reach(target));
             }
             let more = waiting.len() > 0;
             tokio::select! {
@@ -439,6 +440,12 @@ impl Guard {
                 }
         })
     }
+}
+
+async fn reach(target: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(target).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 /// Whether an address belongs to this machine: whether a socket can be bound to it. Nothing is sent.

@@ -21,7 +21,7 @@ use super::watched::Watch;
 pub(super) const IDLE: Duration = Duration::from_secs(3600);
 /// Bytes that are read at once. A connection has a buffer only while bytes pass, or wait for a
 /// side that does not read.
-const CHUNK: usize = 16 << 10;
+const CHUNK: usize = 32 << 10;
 
 /// Carries both ways. The end of one direction is passed on and leaves the other open; an error in
 /// one, or silence, resets both connections.
@@ -71,16 +71,17 @@ pub(super) fn reset(stream: TcpStream) {
 async fn one_way(from: ReadHalf<'_>, mut to: WriteHalf<'_>, moved: &AtomicU64) -> io::Result<()> {
     loop {
         from.readable().await?;
-        let mut buffer = vec![0; CHUNK];
+        let mut buffer = Vec::with_capacity(CHUNK);
         loop {
-            match from.try_read(&mut buffer) {
+            buffer.clear();
+            match from.try_read_buf(&mut buffer) {
                 Ok(0) => {
                     // The other side may be gone already, which is an end as well.
                     let _ = to.shutdown().await;
                     return Ok(());
                 }
-                Ok(length) => {
-                    to.write_all(&buffer[..length]).await?;
+                Ok(_) => {
+                    to.write_all(&buffer).await?;
                     moved.fetch_add(1, Ordering::Relaxed);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
