@@ -64,7 +64,7 @@ const OUTSIDE: &[(&str, &[&str])] = &[
     ("rustls", &["posthouse-net", "posthouse-sandbox", FOR_TESTS]),
     ("tokio-rustls", &["posthouse-net", "posthouse-sandbox", FOR_TESTS]),
     ("rustls-native-certs", &["posthouse-net", FOR_TESTS]),
-    ("rcgen", &["posthouse-sandbox", FOR_TESTS]),
+    ("rcgen", &["posthouse-sandbox"]),
     ("aws-lc-rs", &["posthouse-engine"]),
     ("landlock", &["posthouse-sandbox"]),
     ("seccompiler", &["posthouse-sandbox"]),
