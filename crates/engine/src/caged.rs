@@ -449,7 +449,7 @@ impl Hands for Caged {
 }
 
 fn of(Outcome { content, is_error }: Outcome) -> ToolOutcome {
-    ToolOutcome { content, is_error }
+    ToolOutcome { content, is_error, ..ToolOutcome::default() }
 }
 
 /// A path as a text, without loss: one that is no text is written in hex.

@@ -21,7 +21,7 @@ use crate::{
     clock::{Chance, Clock},
     drive::{self, Stopped},
     step::Limits,
-    tools::Hands,
+    tools::{Hands, Outside},
 };
 
 /// How long a drive that has failed waits before it tries again.
@@ -36,8 +36,10 @@ pub struct Parts {
     pub log: Log,
     /// The models.
     pub providers: Providers,
-    /// The tools.
+    /// The tools that work in sandboxes.
     pub hands: Arc<dyn Hands>,
+    /// The tools from outside.
+    pub outside: Arc<dyn Outside>,
     /// Settings.
     pub limits: Limits,
     /// Time.
@@ -61,6 +63,7 @@ pub(crate) struct Core {
     pub(crate) log: Log,
     pub(crate) providers: Providers,
     pub(crate) hands: Arc<dyn Hands>,
+    pub(crate) outside: Arc<dyn Outside>,
     pub(crate) limits: Limits,
     pub(crate) clock: Clock,
     pub(crate) chance: Chance,
@@ -97,12 +100,13 @@ impl Engine {
     /// An engine that works on nothing yet.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { log, providers, hands, limits, clock, chance, boot, idle } = parts;
+        let Parts { log, providers, hands, outside, limits, clock, chance, boot, idle } = parts;
         Self {
             core: Arc::new(Core {
                 log,
                 providers,
                 hands,
+                outside,
                 limits,
                 clock,
                 chance,
@@ -127,7 +131,13 @@ impl Engine {
         &self.core.providers
     }
 
-    /// The tools.
+    /// The tools from outside.
+    #[must_use]
+    pub fn outside(&self) -> &Arc<dyn Outside> {
+        &self.core.outside
+    }
+
+    /// The tools that work in sandboxes.
     #[must_use]
     pub fn hands(&self) -> &Arc<dyn Hands> {
         &self.core.hands

@@ -28,7 +28,7 @@ pub mod view;
 pub use caged::{Caged, CagedParts, networking};
 pub use clock::{Chance, Clock};
 pub use engine::{Engine, Parts};
-pub use tools::{Hands, ToolCall, ToolFuture, ToolOutcome};
+pub use tools::{Hands, NothingOutside, Outside, ToolCall, ToolFuture, ToolOutcome};
 pub use vault::{KeeperOf, VaultParts, Vaults};
 
 #[cfg(test)]

@@ -143,6 +143,7 @@ async fn start(
         log: open(folder, faults).unwrap(),
         providers: Providers::new(vec![provider], Catalog::built_in()),
         hands: Arc::new(ScriptedHands(Arc::clone(world))),
+        outside: Arc::new(crate::NothingOutside),
         limits: Limits { requests_per_turn: 40 },
         clock: Clock::System,
         chance: Chance::new(move || dice.bytes()),

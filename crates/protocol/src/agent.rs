@@ -6,15 +6,21 @@
 mod extension;
 mod model;
 mod reference;
+mod servers;
 mod tools;
+mod web;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use extension::Extension;
+pub use extension::{Elicitation, Exposed, Extension};
 pub use model::{Effort, ModelConfig, ModelRules, Speed};
 pub use reference::Reference;
-pub use tools::{CustomTool, DefaultConfig, Policy, Tool, ToolConfig, ToolName, Tools, Toolset};
+pub use servers::{McpServer, McpToolConfig, McpToolset};
+pub use tools::{
+    CustomTool, DefaultConfig, Policy, Tool, ToolConfig, ToolName, ToolOptions, Tools, Toolset,
+};
+pub use web::{FetchOptions, SearchOptions, ToolReference, UrlSource, UrlSources, UserLocation};
 
 use crate::{
     ApiError, Fields, Given, Micros, Timestamp,
@@ -40,8 +46,8 @@ pub struct Agent {
     pub system: Option<String>,
     /// The tools, resolved.
     pub tools: Vec<Tool>,
-    /// MCP servers; always empty in this version.
-    pub mcp_servers: Vec<Value>,
+    /// Its MCP servers.
+    pub mcp_servers: Vec<McpServer>,
     /// Skills; always empty in this version.
     pub skills: Vec<Value>,
     /// The roster; always null in this version.
@@ -82,7 +88,7 @@ pub struct SessionAgent {
     pub model: ModelConfig,
     pub system: Option<String>,
     pub tools: Vec<Tool>,
-    pub mcp_servers: Vec<Value>,
+    pub mcp_servers: Vec<McpServer>,
     pub skills: Vec<Value>,
     pub multiagent: Option<Value>,
     pub execution_identity: ExecutionIdentity,

@@ -22,6 +22,8 @@ pub mod kind {
     pub const AGENT_TOOL_USE: &str = "agent.tool_use";
     pub const AGENT_TOOL_RESULT: &str = "agent.tool_result";
     pub const AGENT_CUSTOM_TOOL_USE: &str = "agent.custom_tool_use";
+    pub const AGENT_MCP_TOOL_USE: &str = "agent.mcp_tool_use";
+    pub const AGENT_MCP_TOOL_RESULT: &str = "agent.mcp_tool_result";
     pub const SESSION_ERROR: &str = "session.error";
     pub const SESSION_UPDATED: &str = "session.updated";
     pub const SESSION_USAGE: &str = "session.usage";

@@ -10,7 +10,9 @@ use std::{
 };
 
 use axum::serve::ListenerExt as _;
-use posthouse_engine::{Chance, Clock, Engine, Parts, VaultParts, Vaults, sessions, step};
+use posthouse_engine::{
+    Chance, Clock, Engine, NothingOutside, Parts, VaultParts, Vaults, sessions, step,
+};
 use posthouse_model::Providers;
 use posthouse_store::{
     Blobs, Database, Durability, Log, Options,
@@ -111,6 +113,7 @@ pub async fn start(config: Config) -> Result<Running, Error> {
         log,
         providers: config.providers.clone(),
         hands,
+        outside: Arc::new(NothingOutside),
         limits: step::Limits { requests_per_turn: config.limits.model_requests_per_turn },
         clock: Clock::System,
         chance: Chance::system(),

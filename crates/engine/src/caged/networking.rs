@@ -2,11 +2,11 @@
 //! the door holds, and nothing that they do not name. Pure.
 
 use posthouse_protocol::{
+    agent::McpServer,
     environment::{self, Config, package_managers},
     host::{self, Addresses},
 };
 use posthouse_sandbox::{Allowed, Networking, Rule};
-use serde_json::Value;
 use url::Url;
 
 use crate::own::SessionOpened;
@@ -55,8 +55,8 @@ pub fn lets_through(networking: &Networking, entry: &str) -> bool {
 }
 
 /// The host of an MCP server that an agent declares. One that is no host of a list opens nothing.
-fn server_host(server: &Value) -> Option<String> {
-    let url = Url::parse(server["url"].as_str()?).ok()?;
+fn server_host(server: &McpServer) -> Option<String> {
+    let url = Url::parse(server.url()?).ok()?;
     let host = url.host_str()?.trim_end_matches('.').to_owned();
     host::read(host.into(), "mcp_servers", "mcp_servers", Addresses::Taken).ok()
 }

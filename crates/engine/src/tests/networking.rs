@@ -1,5 +1,6 @@
 //! Where cages may connect to, as environments say.
 
+use posthouse_protocol::agent::McpServer;
 use posthouse_protocol::environment::package_managers;
 use posthouse_sandbox::{Networking, Rule};
 use serde_json::{Value, json, value::to_raw_value};
@@ -64,7 +65,7 @@ fn the_list_is_what_the_environment_names_and_nothing_else() {
 
 #[test]
 fn mcp_servers_are_those_of_the_agent_and_only_when_they_are_allowed() {
-    let server = |url: &str| json!({ "type": "url", "name": "n", "url": url });
+    let server = |url: &str| McpServer::Url { name: "n".into(), url: url.into() };
     for (allow, hosts) in [(false, &[][..]), (true, &["mcp.example", "10.0.0.1"])] {
         let mut opened = opened(&limited(&[], allow, false), &[]);
         opened.agent.mcp_servers = vec![
@@ -72,7 +73,6 @@ fn mcp_servers_are_those_of_the_agent_and_only_when_they_are_allowed() {
             server("http://10.0.0.1:8080/mcp"),
             server("https://[::1]/mcp"),
             server("no address"),
-            json!({}),
         ];
         let made = networking(&opened).unwrap();
         let expected: Vec<_> = hosts.iter().map(|host| (*host, Rule::McpServers)).collect();

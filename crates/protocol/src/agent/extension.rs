@@ -18,13 +18,51 @@ pub struct Extension {
     /// The models that take over, in this order, when the agent's own can't answer.
     #[serde(default)]
     pub fallback: Vec<ModelConfig>,
+    /// What MCP servers are told that ask for something in the middle of a call.
+    #[serde(default, skip_serializing_if = "Elicitation::is_decline")]
+    pub mcp_elicitation: Elicitation,
+    /// As which tool of posthouse's own MCP server others may call the agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mcp_tool: Option<Exposed>,
+}
+
+/// What MCP servers are told that ask for something in the middle of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Elicitation {
+    /// Nobody is there to answer.
+    #[default]
+    Decline,
+    /// The server's own defaults, where each required member has one.
+    Defaults,
+}
+
+impl Elicitation {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+    fn is_decline(&self) -> bool {
+        *self == Self::Decline
+    }
+}
+
+/// An agent as a tool.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exposed {
+    /// The tool's name, unique among those that a workspace exposes.
+    pub name: String,
+    /// What it does, for the models that may call it; the agent's own description when unset.
+    pub description: Option<String>,
+    /// Where its sessions run.
+    pub environment_id: String,
+    /// The vaults of its sessions.
+    #[serde(default)]
+    pub vault_ids: Vec<String>,
 }
 
 impl Extension {
     /// Whether there is nothing to show.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.fallback.is_empty()
+        *self == Self::default()
     }
 }
 
@@ -88,6 +126,6 @@ impl Fallback {
                 return Err(wrong(&place, &what, "name each model once"));
             }
         }
-        Ok(Extension { fallback })
+        Ok(Extension { fallback, ..before.clone() })
     }
 }

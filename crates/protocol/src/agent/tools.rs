@@ -6,6 +6,10 @@
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
 use serde_json::Value;
 
+use super::{
+    servers::McpToolset,
+    web::{FetchOptions, SearchOptions},
+};
 use crate::{
     ApiError, Fields, Given,
     fields::{kind_of, wrong},
@@ -19,6 +23,9 @@ pub enum Tool {
     /// The built-in tools.
     #[serde(rename = "agent_toolset_20260401")]
     Toolset(Toolset),
+    /// The tools of an MCP server.
+    #[serde(rename = "mcp_toolset")]
+    Mcp(McpToolset),
     /// A tool that the client runs.
     #[serde(rename = "custom")]
     Custom(CustomTool),
@@ -43,7 +50,7 @@ pub struct DefaultConfig {
 }
 
 /// One built-in tool's entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct ToolConfig {
     /// Which tool.
     pub name: ToolName,
@@ -51,6 +58,21 @@ pub struct ToolConfig {
     pub enabled: bool,
     /// Whether a call waits for the user.
     pub permission_policy: Policy,
+    /// What it may have besides.
+    #[serde(skip)]
+    pub options: ToolOptions,
+}
+
+/// Options that single tools have.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum ToolOptions {
+    /// None.
+    #[default]
+    None,
+    /// Those of `web_fetch`.
+    Fetch(FetchOptions),
+    /// Those of `web_search`.
+    Search(SearchOptions),
 }
 
 impl Serialize for ToolConfig {
@@ -193,7 +215,7 @@ impl Tools for [Tool] {
     fn custom(&self) -> impl Iterator<Item = &CustomTool> {
         self.iter().filter_map(|tool| match tool {
             Tool::Custom(custom) => Some(custom),
-            Tool::Toolset(_) => None,
+            Tool::Toolset(_) | Tool::Mcp(_) => None,
         })
     }
 }
@@ -201,7 +223,7 @@ impl Tools for [Tool] {
 fn toolset(tools: &[Tool]) -> Option<&Toolset> {
     tools.iter().find_map(|tool| match tool {
         Tool::Toolset(toolset) => Some(toolset),
-        Tool::Custom(_) => None,
+        Tool::Custom(_) | Tool::Mcp(_) => None,
     })
 }
 
@@ -280,7 +302,7 @@ fn read_config(mut fields: Fields, default: DefaultConfig) -> Result<ToolConfig,
     if let Some(Shape::Taken(table)) = schema::CONFIG.member(text).map(|member| &member.shape) {
         fields.finish(table)?;
     }
-    Ok(ToolConfig { name, enabled, permission_policy })
+    Ok(ToolConfig { name, enabled, permission_policy, options: ToolOptions::None })
 }
 
 fn take_policy(fields: &mut Fields) -> Result<Option<Policy>, ApiError> {
@@ -417,6 +439,7 @@ fn check(tools: &[Tool], path: &str) -> Result<(), ApiError> {
                     )));
                 }
             }
+            Tool::Mcp(_) => {}
             Tool::Custom(custom) => {
                 if !names.insert(custom.name.as_str()) {
                     return Err(wrong(

@@ -18,9 +18,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("posthouse-model", &["posthouse-protocol"]),
     ("posthouse-net", &[]),
     ("posthouse-sandbox", &["posthouse-net"]),
+    ("posthouse-mcp", &["posthouse-net"]),
+    ("posthouse-web", &["posthouse-net"]),
     (
         "posthouse-engine",
         &[
+            "posthouse-mcp",
+            "posthouse-web",
             "posthouse-protocol",
             "posthouse-store",
             "posthouse-model",
@@ -31,6 +35,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "posthouse",
         &[
+            "posthouse-mcp",
+            "posthouse-web",
             "posthouse-protocol",
             "posthouse-store",
             "posthouse-model",
@@ -65,6 +71,11 @@ const OUTSIDE: &[(&str, &[&str])] = &[
     ("tokio-rustls", &["posthouse-net", "posthouse-sandbox", FOR_TESTS]),
     ("rustls-native-certs", &["posthouse-net", FOR_TESTS]),
     ("rcgen", &["posthouse-sandbox"]),
+    ("rmcp", &["posthouse-mcp"]),
+    ("sse-stream", &["posthouse-model", "posthouse-mcp"]),
+    ("htmd", &["posthouse-web"]),
+    ("encoding_rs", &["posthouse-web"]),
+    ("psl", &["posthouse-web"]),
     ("aws-lc-rs", &["posthouse-engine"]),
     ("landlock", &["posthouse-sandbox"]),
     ("seccompiler", &["posthouse-sandbox"]),

@@ -1,0 +1,1 @@
+//! How a user signs in to an MCP server: discovery, registration, consent, tokens.
