@@ -73,7 +73,7 @@ const OUTSIDE: &[(&str, &[&str])] = &[
     ("rcgen", &["posthouse-sandbox"]),
     ("rmcp", &["posthouse-mcp"]),
     ("sse-stream", &["posthouse-model", "posthouse-mcp"]),
-    ("htmd", &["posthouse-web"]),
+    ("html5gum", &["posthouse-web"]),
     ("encoding_rs", &["posthouse-web"]),
     ("psl", &["posthouse-web"]),
     ("aws-lc-rs", &["posthouse-engine"]),
