@@ -153,6 +153,29 @@ pub async fn open(guard: &Guard, request: Request<Bytes>) -> Result<Response<Str
     exchange(stream, &pinned, &target, request).await
 }
 
+/// Like [`open`], for pages of the open web, where a request holds no secret: plain http goes to every
+/// host, and a host that the operator has not opened is asked at these ports alone.
+///
+/// # Errors
+/// As [`open`], but not [`SendError::Plain`]; [`SendError::Url`] for another port.
+pub async fn open_page(
+    guard: &Guard,
+    request: Request<Bytes>,
+    ports: &[u16],
+) -> Result<Response<Streamed>, SendError> {
+    let target = Target::read(request.method(), request.uri())?;
+    let pinned = guard.resolve(&target.host).await?;
+    if !ports.contains(&target.port) && !guard.is_opened(&pinned) {
+        return Err(SendError::Url("has a port at which no pages are read"));
+    }
+    if target.encrypted {
+        let stream = guard.connect_tls(&pinned, target.port, &[b"http/1.1"]).await?;
+        return exchange(stream, &pinned, &target, request).await;
+    }
+    let stream = guard.connect(&pinned, target.port).await?;
+    exchange(stream, &pinned, &target, request).await
+}
+
 /// Where a URL leads.
 #[derive(Debug, PartialEq, Eq)]
 struct Target {

@@ -426,3 +426,23 @@ fn a_url_says_where_it_leads_or_why_not() {
     let uri = "https://a.example/".parse().unwrap();
     assert!(Target::read(&Method::CONNECT, &uri).is_err());
 }
+
+#[tokio::test]
+async fn pages_are_asked_over_plain_http_but_at_few_ports() {
+    let origin = Origin::start("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na").await;
+    let ask = async |guard: &Guard, uri: &str, ports: &[u16]| {
+        open_page(guard, Request::get(uri).body(Bytes::new()).unwrap(), ports).await.map(drop)
+    };
+    // What the operator has opened is asked at any port.
+    let opened = origin.guard(vec![]);
+    ask(&opened, "http://origin.example:1234/", &[80]).await.unwrap();
+    // A public host, which nobody answers for: only what is refused before is looked at.
+    let closed = Guard::new(Rules::default(), vec![]);
+    for uri in ["http://93.184.216.34:22/", "https://93.184.216.34:8443/"] {
+        let refused = ask(&closed, uri, &[80, 443]).await;
+        assert!(matches!(refused, Err(SendError::Url(_))), "{uri} {refused:?}");
+    }
+    let private = ask(&closed, "http://127.0.0.1/", &[80]).await;
+    assert!(matches!(private, Err(SendError::Connect(ConnectError::Refused(_)))), "{private:?}");
+    assert_eq!(closed.dialled(), 0);
+}
