@@ -7,6 +7,7 @@
 mod providers;
 mod sandbox;
 mod vault;
+mod web;
 
 use std::{
     collections::BTreeMap,
@@ -20,6 +21,7 @@ use serde::Deserialize;
 pub use providers::ListedProvider;
 pub use sandbox::{Egress, Sandbox};
 pub use vault::{Transit, Vault};
+pub use web::Web;
 
 use crate::Error;
 
@@ -68,6 +70,8 @@ pub struct Config {
     pub egress: Egress,
     /// Where the root keys of vaults are.
     pub vault: Vault,
+    /// What the tools of the web may take, and who searches.
+    pub web: Web,
     /// The program that is executed as the launcher of cages: this very one.
     pub helper: PathBuf,
     /// Bounds on files.
@@ -129,6 +133,7 @@ struct File {
     sandbox: sandbox::SandboxEntry,
     egress: sandbox::EgressEntry,
     vault: vault::VaultEntry,
+    web: web::WebEntry,
     files: Files,
     providers: BTreeMap<String, providers::ProviderEntry>,
     discover_ollama: bool,
@@ -148,6 +153,7 @@ impl Default for File {
             sandbox: sandbox::SandboxEntry::default(),
             egress: sandbox::EgressEntry::default(),
             vault: vault::VaultEntry::default(),
+            web: web::WebEntry::default(),
             files: Files::default(),
             providers: BTreeMap::new(),
             discover_ollama: true,
@@ -181,16 +187,25 @@ impl Config {
                 "limits.model_requests_per_turn: is 0; write at least 1".into(),
             ));
         }
+        let providers = providers::read(
+            &file.providers,
+            file.discover_ollama,
+            file.catalog()?,
+            listen,
+            &variable,
+        )?;
+        let door = |model: &str| {
+            let resolved = providers.resolve(model).map_err(|error| error.to_string())?;
+            let name = resolved.provider.name();
+            let door = providers::door(&file.providers, name, &variable);
+            let door = door.ok_or_else(|| format!("{name} has no search"))?;
+            Ok((resolved.model, door))
+        };
         Ok(Self {
             listen,
             data: file.data_folder(flags, &variable)?,
-            providers: providers::read(
-                &file.providers,
-                file.discover_ollama,
-                file.catalog()?,
-                listen,
-                &variable,
-            )?,
+            web: file.web.read(&door, &variable)?,
+            providers,
             log: variable("POSTHOUSE_LOG").or(file.log).unwrap_or_else(|| LOG.to_owned()),
             api_key: variable("POSTHOUSE_API_KEY").map(|key| key.trim().to_owned()),
             limits: file.limits,
@@ -367,6 +382,8 @@ mod tests {
             ("[files]\nmax = 1", "max"),
             ("[files]\nquota_bytes = 0", "files.quota_bytes"),
             ("[vault]\nkey = 1", "key"),
+            ("[web]\nsearches = 1", "searches"),
+            ("[web.search]\nbackend = \"brave\"", "BRAVE_API_KEY"),
             ("[vault.aws]\nkey_id = \"a\"", "aws"),
             ("[egress]\ntrusted_roots = 1", "egress.trusted_roots"),
         ] {

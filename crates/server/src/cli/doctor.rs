@@ -14,6 +14,7 @@ use posthouse_sandbox::{
     host::{self, State},
     settings::Isolation,
 };
+use posthouse_web::search::{Engine, Settings};
 use rustix::fs::{Access, access, statvfs};
 use serde::Serialize;
 use serde_json::json;
@@ -86,6 +87,7 @@ pub(super) async fn run(arguments: DoctorArguments) -> Result<ExitCode, Error> {
     let mut configuration = providers(listed, &standing);
     match loaded {
         Ok(config) => {
+            configuration.push(search(config.web.search.as_ref()));
             // It looks at files and at the database, which blocks.
             let looked = tokio::task::spawn_blocking(move || vault::findings(&config)).await;
             configuration.extend(looked.unwrap_or_else(|error| {
@@ -125,6 +127,23 @@ fn finding(
     mend: Option<&str>,
 ) -> Finding {
     Finding { name: name.into(), state, detail: detail.into(), mend: mend.map(str::to_owned) }
+}
+
+/// Who searches the web. Nobody is asked.
+fn search(settings: Option<&Settings>) -> Finding {
+    let Some(settings) = settings else {
+        let detail = "none: agents can't have web_search";
+        let mend = "to have it, set web.search.backend";
+        return finding("web search", State::Ok, detail, Some(mend));
+    };
+    let who = match &settings.engine {
+        Engine::Brave => "brave",
+        Engine::Searxng => "searxng",
+        Engine::Tavily => "tavily",
+        Engine::Serpapi => "serpapi",
+        Engine::Messages { model } | Engine::Responses { model } => model,
+    };
+    finding("web search", State::Ok, format!("{who} at {}", settings.base_url), None)
 }
 
 /// What the host allows to cages.

@@ -269,6 +269,39 @@ pub(super) fn read(
     Ok(providers.with_found(found))
 }
 
+/// How a provider is asked for what is no turn of a session.
+pub(super) struct Door {
+    /// What it speaks.
+    pub(super) wire: WireKind,
+    /// Where it is.
+    pub(super) base_url: String,
+    /// What opens it, and what goes beside that.
+    pub(super) headers: HeaderMap,
+}
+
+/// The door of the provider of that name. None for one that was found, and for a key that fits into
+/// no header.
+pub(super) fn door(
+    entries: &BTreeMap<String, ProviderEntry>,
+    name: &str,
+    variable: Variables<'_>,
+) -> Option<Door> {
+    let planned = plan(entries, variable).into_iter().find(|one| one.settings.name == name)?;
+    let Settings { wire, base_url, credential, mut headers, .. } = planned.settings;
+    if let Some(credential) = credential {
+        let (name, value) = match (wire, credential) {
+            (WireKind::Anthropic, Credential::ApiKey(key)) => ("x-api-key", key),
+            (_, Credential::ApiKey(key) | Credential::Token(key)) => {
+                ("authorization", format!("Bearer {key}"))
+            }
+        };
+        let mut value = HeaderValue::try_from(value).ok()?;
+        value.set_sensitive(true);
+        headers.insert(HeaderName::from_static(name), value);
+    }
+    Some(Door { wire, base_url, headers })
+}
+
 /// The providers that are configured, whether or not they can be used.
 pub(super) fn listed(
     entries: &BTreeMap<String, ProviderEntry>,

@@ -170,7 +170,7 @@ fn is_segment(text: &str) -> bool {
     !text.is_empty() && !text.starts_with('.') && text.bytes().all(fine)
 }
 
-fn variable_name(key: &str, value: &Value, example: &str) -> Result<String, Error> {
+pub(super) fn variable_name(key: &str, value: &Value, example: &str) -> Result<String, Error> {
     let fine = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     let text = value.as_str().filter(|text| !text.is_empty() && text.bytes().all(fine));
     text.map(str::to_owned).ok_or_else(|| {
