@@ -4,6 +4,7 @@
 //! `docs/CONFIGURATION.md`. Keys of providers are never in the file, only the names of the
 //! variables that hold them.
 
+mod mcp;
 mod providers;
 mod sandbox;
 mod vault;
@@ -17,6 +18,7 @@ use std::{
 use posthouse_model::{Catalog, Providers};
 use serde::Deserialize;
 
+pub use posthouse_engine::McpSettings;
 pub use providers::ListedProvider;
 pub use sandbox::{Egress, Sandbox};
 pub use vault::{Transit, Vault};
@@ -68,6 +70,8 @@ pub struct Config {
     pub egress: Egress,
     /// Where the root keys of vaults are.
     pub vault: Vault,
+    /// What the MCP servers of agents may take.
+    pub mcp: McpSettings,
     /// The program that is executed as the launcher of cages: this very one.
     pub helper: PathBuf,
     /// Bounds on files.
@@ -129,6 +133,7 @@ struct File {
     sandbox: sandbox::SandboxEntry,
     egress: sandbox::EgressEntry,
     vault: vault::VaultEntry,
+    mcp: mcp::McpEntry,
     files: Files,
     providers: BTreeMap<String, providers::ProviderEntry>,
     discover_ollama: bool,
@@ -148,6 +153,7 @@ impl Default for File {
             sandbox: sandbox::SandboxEntry::default(),
             egress: sandbox::EgressEntry::default(),
             vault: vault::VaultEntry::default(),
+            mcp: mcp::McpEntry::default(),
             files: Files::default(),
             providers: BTreeMap::new(),
             discover_ollama: true,
@@ -197,6 +203,7 @@ impl Config {
             sandbox: file.sandbox.read()?,
             egress: file.egress.read(&file.folder)?,
             vault: file.vault.read(&file.folder, &variable)?,
+            mcp: file.mcp.read()?,
             helper: OWN_PROGRAM.into(),
             files: file.files.check()?,
             harness: true,
@@ -367,6 +374,8 @@ mod tests {
             ("[files]\nmax = 1", "max"),
             ("[files]\nquota_bytes = 0", "files.quota_bytes"),
             ("[vault]\nkey = 1", "key"),
+            ("[mcp]\nseconds = 1", "seconds"),
+            ("[mcp]\ntools = 0", "mcp.tools"),
             ("[vault.aws]\nkey_id = \"a\"", "aws"),
             ("[egress]\ntrusted_roots = 1", "egress.trusted_roots"),
         ] {

@@ -23,7 +23,7 @@ use crate::{
     Error,
     cli::say,
     client::Client,
-    config::{Config, Egress, Files, Limits, Sandbox, Vault},
+    config::{Config, Egress, Files, Limits, McpSettings, Sandbox, Vault},
     sandbox::FOLDER,
     start::{self, Running},
 };
@@ -139,6 +139,7 @@ impl Stage {
             sandbox: Sandbox::default(),
             egress: Egress::default(),
             vault: Vault::default(),
+            mcp: McpSettings::default(),
             helper: self.helper.clone(),
             files: Files::default(),
             harness: self.without != Some(Part::Harness),

@@ -22,5 +22,6 @@ pub mod rules;
 pub mod sandbox;
 pub mod scope;
 pub mod start;
+pub mod web;
 
 pub use error::Error;

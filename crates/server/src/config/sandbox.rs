@@ -157,7 +157,7 @@ impl EgressEntry {
     }
 }
 
-fn set<T>(
+pub(super) fn set<T>(
     target: &mut T,
     value: Option<Value>,
     read: impl FnOnce(Value) -> Result<T, Error>,
@@ -191,7 +191,7 @@ fn choice<T: Copy>(key: &str, value: &Value, choices: &[(&str, T)]) -> Result<T,
 }
 
 /// A number of bytes: `"512MiB"`, `"2GiB"`, or bytes alone.
-fn size(key: &str, value: &Value) -> Result<u64, Error> {
+pub(super) fn size(key: &str, value: &Value) -> Result<u64, Error> {
     let bytes = match value {
         Value::Integer(bytes) => u64::try_from(*bytes).ok(),
         Value::String(text) => bytes(text),
@@ -218,7 +218,7 @@ fn bytes(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
-fn count(key: &str, value: &Value) -> Result<u64, Error> {
+pub(super) fn count(key: &str, value: &Value) -> Result<u64, Error> {
     let number = value.as_integer().and_then(|number| u64::try_from(number).ok());
     number.filter(|number| *number > 0).ok_or_else(|| {
         wrong(key, value, "is no number of them", "write a whole number, at least 1")
@@ -233,7 +233,7 @@ fn processors(key: &str, value: &Value) -> Result<f64, Error> {
     })
 }
 
-fn seconds(key: &str, value: &Value) -> Result<Duration, Error> {
+pub(super) fn seconds(key: &str, value: &Value) -> Result<Duration, Error> {
     let number = value.as_integer().and_then(|number| u64::try_from(number).ok());
     let number = number.filter(|number| (1..=LONGEST_SECONDS).contains(number));
     number.map(Duration::from_secs).ok_or_else(|| {

@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use posthouse::{
-    config::{Config, Egress, Files, Limits, Sandbox, Vault},
+    config::{Config, Egress, Files, Limits, McpSettings, Sandbox, Vault},
     start::{Running, start},
 };
 use posthouse_model::{Body, Catalog, ModelStream, Provider, Providers, Request};
@@ -86,6 +86,7 @@ pub(crate) fn config(folder: &Path, providers: Vec<Arc<dyn Provider>>) -> Config
         sandbox: Sandbox::default(),
         egress: Egress::default(),
         vault: Vault::default(),
+        mcp: McpSettings::default(),
         helper: env!("CARGO_BIN_EXE_posthouse").into(),
         files: Files::default(),
         harness: true,
