@@ -14,6 +14,7 @@ mod flight;
 pub mod input;
 mod ledger;
 pub mod line;
+mod outside;
 pub mod own;
 pub mod prompt;
 pub mod sessions;
@@ -28,6 +29,7 @@ pub mod view;
 pub use caged::{Caged, CagedParts, networking};
 pub use clock::{Chance, Clock};
 pub use engine::{Engine, Parts};
+pub use outside::{Connected, McpSettings, OutsideParts};
 pub use tools::{Hands, NothingOutside, Outside, ToolCall, ToolFuture, ToolOutcome};
 pub use vault::{KeeperOf, VaultParts, Vaults};
 

@@ -4,6 +4,7 @@
 //! `docs/CONFIGURATION.md`. Keys of providers are never in the file, only the names of the
 //! variables that hold them.
 
+mod mcp;
 mod providers;
 mod sandbox;
 mod vault;
@@ -18,6 +19,7 @@ use std::{
 use posthouse_model::{Catalog, Providers};
 use serde::Deserialize;
 
+pub use posthouse_engine::McpSettings;
 pub use providers::ListedProvider;
 pub use sandbox::{Egress, Sandbox};
 pub use vault::{Transit, Vault};
@@ -72,6 +74,8 @@ pub struct Config {
     pub vault: Vault,
     /// What the tools of the web may take, and who searches.
     pub web: Web,
+    /// What the MCP servers of agents may take.
+    pub mcp: McpSettings,
     /// The program that is executed as the launcher of cages: this very one.
     pub helper: PathBuf,
     /// Bounds on files.
@@ -134,6 +138,7 @@ struct File {
     egress: sandbox::EgressEntry,
     vault: vault::VaultEntry,
     web: web::WebEntry,
+    mcp: mcp::McpEntry,
     files: Files,
     providers: BTreeMap<String, providers::ProviderEntry>,
     discover_ollama: bool,
@@ -154,6 +159,7 @@ impl Default for File {
             egress: sandbox::EgressEntry::default(),
             vault: vault::VaultEntry::default(),
             web: web::WebEntry::default(),
+            mcp: mcp::McpEntry::default(),
             files: Files::default(),
             providers: BTreeMap::new(),
             discover_ollama: true,
@@ -212,6 +218,7 @@ impl Config {
             sandbox: file.sandbox.read()?,
             egress: file.egress.read(&file.folder)?,
             vault: file.vault.read(&file.folder, &variable)?,
+            mcp: file.mcp.read()?,
             helper: OWN_PROGRAM.into(),
             files: file.files.check()?,
             harness: true,
@@ -384,6 +391,8 @@ mod tests {
             ("[vault]\nkey = 1", "key"),
             ("[web]\nsearches = 1", "searches"),
             ("[web.search]\nbackend = \"brave\"", "BRAVE_API_KEY"),
+            ("[mcp]\nseconds = 1", "seconds"),
+            ("[mcp]\ntools = 0", "mcp.tools"),
             ("[vault.aws]\nkey_id = \"a\"", "aws"),
             ("[egress]\ntrusted_roots = 1", "egress.trusted_roots"),
         ] {

@@ -11,7 +11,7 @@ use std::{
 
 use axum::serve::ListenerExt as _;
 use posthouse_engine::{
-    Chance, Clock, Engine, NothingOutside, Parts, VaultParts, Vaults, sessions, step,
+    Chance, Clock, Connected, Engine, OutsideParts, Parts, VaultParts, Vaults, sessions, step,
 };
 use posthouse_model::Providers;
 use posthouse_store::{
@@ -30,7 +30,7 @@ use crate::{
     local::LocalServer,
     root_keys::Keyring,
     rules::ProviderRules,
-    sandbox,
+    sandbox, web,
 };
 
 /// How long a stop waits for what is under way.
@@ -109,11 +109,19 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     // Sessions that are about to go on may have names that only a list explains.
     config.providers.learn_local().await;
     let hands = sandbox::hands(&config, guard.clone(), &log, &blobs, &vaults)?;
+    let outside = Connected::new(OutsideParts {
+        guard: guard.clone(),
+        vaults: vaults.clone(),
+        hands: Arc::clone(&hands),
+        mcp: config.mcp.clone(),
+        reader: web::reader(&config, guard.clone()),
+        search: web::search(&config, guard.clone())?,
+    });
     let engine = Engine::new(Parts {
         log,
         providers: config.providers.clone(),
         hands,
-        outside: Arc::new(NothingOutside),
+        outside: Arc::new(outside),
         limits: step::Limits { requests_per_turn: config.limits.model_requests_per_turn },
         clock: Clock::System,
         chance: Chance::system(),
@@ -177,6 +185,8 @@ impl Running {
         if served.is_err() {
             self.serving.abort();
         }
+        // Before the sandboxes, in which some of it lives.
+        self.app.engine.outside().stop().await;
         self.app.engine.hands().stop().await;
         // No door is left that could decide anything.
         self.app.vaults.flush_records().await;
@@ -223,6 +233,7 @@ fn spawn_sweep(
     tokio::spawn(async move {
         let mut swept = Instant::now();
         while timeout(TICK, stopping.wait_for(|stop| *stop)).await.is_err() {
+            engine.outside().sweep();
             engine.hands().sweep();
             if swept.elapsed() < SWEEP {
                 continue;

@@ -303,6 +303,7 @@ pub async fn archive(call: Call) -> Result<Answer, Refusal> {
     });
     appended.await.map_err(refused)?;
     let (row, document) = find(&call)?;
+    call.app.engine.outside().forget(&row.id);
     show(&call, &row, &document)
 }
 
@@ -323,6 +324,7 @@ pub async fn delete(call: Call) -> Result<Answer, Refusal> {
         Ok(())
     });
     deleted.await.map_err(refused)?;
+    call.app.engine.outside().forget(&row.id);
     // What a crash leaves of it is deleted at the next start.
     call.app.engine.hands().delete(&row.id).await;
     files::bury(&call.app).await;
