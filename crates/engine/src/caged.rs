@@ -13,7 +13,7 @@ use std::{
 
 use posthouse_protocol::{Micros, file, id::IdKind};
 use posthouse_sandbox::{
-    Cages, Mount, Place, Source,
+    Cages, Mount, Place, Refused, Source,
     journal::Found,
     settings::Start,
     tools::{LOOKS, Outcome},
@@ -33,7 +33,7 @@ use tokio::sync::oneshot;
 use crate::{
     clock::{Chance, Clock},
     own::SessionOpened,
-    tools::{Hands, ToolCall, ToolFuture, ToolOutcome, UNKNOWN_OUTCOME, Work},
+    tools::{Hands, Pipe, Program, ToolCall, ToolFuture, ToolOutcome, UNKNOWN_OUTCOME, Work},
     vault::{KeeperOf, Vaults},
 };
 
@@ -239,6 +239,17 @@ impl Caged {
         }
     }
 
+    /// Keeps a text as the result of a call. A session without files gets them with its sandbox.
+    async fn keep_in(&self, place: Place, call: &Arc<str>, text: String) -> Result<String, String> {
+        let cages = &self.parts.cages;
+        if !cages.has_files(&place.session) {
+            cages.start(place.clone()).await.map_err(|refused| refused.to_string())?;
+        }
+        let (cages, call) = (Arc::clone(cages), Arc::clone(call));
+        let kept = tokio::task::spawn_blocking(move || cages.keep_text(&place, &call, &text));
+        kept.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+    }
+
     /// Takes in what the tools have put out and nobody has taken in yet.
     async fn take_in(&self, session: &Arc<str>) -> Result<(), Error> {
         let (cages, of) = (Arc::clone(&self.parts.cages), Arc::clone(session));
@@ -435,6 +446,46 @@ impl Hands for Caged {
         // A caller who leaves does not stop it halfway.
         Box::pin(async move {
             let _ = deleting.await;
+        })
+    }
+
+    fn start_server(
+        &self,
+        session: &Arc<str>,
+        program: Program,
+    ) -> Work<Result<Box<dyn Pipe>, String>> {
+        let (hands, session) = (self.clone(), Arc::clone(session));
+        Box::pin(async move {
+            let place = hands.place(&session).map_err(|error| {
+                tracing::error!(%session, %error, "a sandbox can't be described");
+                "The sandbox can't be started.".to_owned()
+            })?;
+            let Program { name, command, args, env } = program;
+            let program =
+                posthouse_sandbox::Program { command, args, env: env.into_iter().collect() };
+            match hands.parts.cages.start_program(&place, program).await {
+                Ok(pipe) => Ok(Box::new(pipe) as Box<dyn Pipe>),
+                Err(Refused::Program(why)) => Err(format!("The program of {name:?} {why}")),
+                Err(refused) => {
+                    tracing::warn!(%session, %refused, "there is no sandbox");
+                    Err(refused.to_string())
+                }
+            }
+        })
+    }
+
+    fn keep_text(&self, call: &ToolCall, text: String) -> Work<Option<String>> {
+        let (hands, call) = (self.clone(), call.clone());
+        Box::pin(async move {
+            let session = &call.session;
+            let kept = match hands.place(session) {
+                Ok(place) => hands.keep_in(place, &call.call, text).await,
+                Err(error) => Err(error.to_string()),
+            };
+            if let Err(error) = &kept {
+                tracing::warn!(%session, error, "a long result was not kept in a file");
+            }
+            kept.ok()
         })
     }
 
