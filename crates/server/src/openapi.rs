@@ -54,7 +54,7 @@ pub fn document() -> Value {
             "version": env!("CARGO_PKG_VERSION"),
             "license": { "name": "Apache 2.0", "identifier": "Apache-2.0" },
             "description": "The Claude Managed Agents API, as posthouse speaks it. Extensions: objects \
-                named posthouse, the parameters after, after_seq, before_seq and posthouse_events, \
+                named posthouse, types that begin with posthouse_, the parameters after, after_seq, before_seq and posthouse_events, \
                 and the paths below /posthouse/v1. The header anthropic-beta and the query beta=true \
                 mean nothing, and every version of anthropic-version is the same. A 400 names the \
                 field: `<path>: <what is wrong>; <what would be right>`. Array parameters may come \

@@ -130,7 +130,7 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     });
     engine.take_over().await?;
     let app = Arc::new(App {
-        rules: Arc::new(ProviderRules(config.providers.clone())),
+        rules: Arc::new(ProviderRules { providers: config.providers.clone(), search: false }),
         engine: engine.clone(),
         vaults,
         guard,

@@ -13,8 +13,8 @@ use posthouse_engine::{
 };
 use posthouse_protocol::{
     ApiError, ErrorKind, Fields, Given, Micros,
-    agent::{self, Agent, ModelRules, Reference, SessionAgent},
-    environment::Extension,
+    agent::{self, Agent, McpServer, ModelRules, Reference, SessionAgent},
+    environment::{Extension, Networking},
     event::ClientEvent,
     fields::{self, wrong},
     id::IdKind,
@@ -22,7 +22,6 @@ use posthouse_protocol::{
     page::{Cursor, Order, Page, Position},
     resource,
     schema::{
-        Kind,
         agents::{METADATA, METADATA_PATCH},
         events::INITIAL_EVENTS,
         lists,
@@ -32,7 +31,7 @@ use posthouse_protocol::{
 };
 use posthouse_store::{
     InputError, SessionRow,
-    log::{Input, NewSession, SessionFilter},
+    log::{Input, NewSession, Range, SessionFilter},
     tables::{agents, environments},
 };
 use serde_json::{Value, json, value::RawValue};
@@ -65,7 +64,7 @@ pub async fn create(call: Call) -> Result<Answer, Refusal> {
     }
     let resources = fields.list(&RESOURCES)?.value().unwrap_or_default();
     let resources = resource::parse_list(resources)?;
-    let vault_ids = parse_vaults(&mut fields)?;
+    let vault_ids = fields::ids(&mut fields, &schema::VAULTS, IdKind::Vault)?;
     if !vault_ids.is_empty() {
         call.require(Need { resource: Resource::Vaults, verb: Verb::Read })?;
     }
@@ -88,6 +87,7 @@ pub async fn create(call: Call) -> Result<Answer, Refusal> {
     };
     let engine = &call.app.engine;
     let chance = engine.chance().clone();
+    refuse_closed(&networking::of_environment(&opened.config)?, &opened.agent.mcp_servers)?;
     let unreachable = find_unreachable(&call, &opened)?;
     let (drafts, wakes) =
         sessions::open(&opened, &unreachable, events, call.at, &mut || chance.bytes())?;
@@ -136,8 +136,10 @@ pub async fn update(call: Call) -> Result<Answer, Refusal> {
     let (row, _) = find(&call)?;
     models::learn(&call).await;
     let mut fields = call.fields()?;
+    let agent = fields.object(&schema::NEW_AGENT)?.value();
     let change = Change {
-        agent: fields.object(&schema::NEW_AGENT)?.value(),
+        networking: agent.as_ref().map(|_| kept_networking(&call, &row)).transpose()?,
+        agent,
         title: fields.text(&schema::NEW_TITLE)?,
         metadata: fields.any(&METADATA_PATCH)?,
         posthouse: fields.object(&schema::SWITCH)?,
@@ -172,6 +174,8 @@ pub async fn update(call: Call) -> Result<Answer, Refusal> {
 /// What an update asks for.
 struct Change {
     agent: Option<Fields>,
+    /// Where the session may connect to, when its agent changes.
+    networking: Option<Networking>,
     title: Given<String>,
     metadata: Given<Value>,
     posthouse: Given<Fields>,
@@ -194,7 +198,10 @@ impl Change {
         };
         if let Some(agent) = self.agent {
             at_rest("agent")?;
-            after.agent = agent::parse_session_update(&before.agent, agent)?;
+            after.agent = agent::parse_session_update(&before.agent, agent, self.rules.as_ref())?;
+            if let Some(networking) = &self.networking {
+                refuse_closed(networking, &after.agent.mcp_servers)?;
+            }
         }
         if self.posthouse != Given::Absent {
             at_rest("posthouse")?;
@@ -395,22 +402,6 @@ pub(super) fn missing() -> ApiError {
     ApiError::not_found("Session not found.")
 }
 
-/// The vaults that a new session names.
-fn parse_vaults(fields: &mut Fields) -> Result<Vec<String>, ApiError> {
-    let field = &schema::VAULTS;
-    let mut ids: Vec<String> = Vec::new();
-    for (index, value) in fields.list(field)?.value().unwrap_or_default().into_iter().enumerate() {
-        let path = format!("{}[{index}]", field.name);
-        let id = fields::id(value, &path, Kind::Id(IdKind::Vault))?;
-        if let Some(first) = ids.iter().position(|one| *one == id) {
-            let what = format!("is the same as {}[{first}]", field.name);
-            return Err(wrong(&path, &what, "name each vault once"));
-        }
-        ids.push(id);
-    }
-    Ok(ids)
-}
-
 /// The agent that a session is made of.
 async fn copy_agent(call: &Call, reference: Reference) -> Result<SessionAgent, Refusal> {
     let base = load_agent(call, &reference.id, reference.version)?;
@@ -454,9 +445,32 @@ fn load_agent(call: &Call, id: &str, version: Option<i64>) -> Result<Agent, Refu
     Ok(serde_json::from_str(&row.body)?)
 }
 
+/// Where a session may connect to, as the environment was when the session was made.
+fn kept_networking(call: &Call, row: &SessionRow) -> Result<Networking, Refusal> {
+    let first = call.app.engine.log().read(row.number, &Range::first())?;
+    Ok(networking::of_environment(&sessions::read_opened(&first)?.config)?)
+}
+
+/// Refuses an MCP server that the environment of the session keeps out of reach.
+fn refuse_closed(networking: &Networking, servers: &[McpServer]) -> Result<(), ApiError> {
+    let is_closed = |server: &McpServer| !networking::reaches(networking, server);
+    match servers.iter().position(is_closed) {
+        None => Ok(()),
+        Some(index) => Err(wrong(
+            &format!("agent.mcp_servers[{index}]"),
+            &format!(
+                "the environment does not let {:?} through to {}",
+                servers[index].name(),
+                servers[index].url().unwrap_or_default()
+            ),
+            "add its host to the environment's allowed_hosts, or set allow_mcp_servers",
+        )),
+    }
+}
+
 /// The credentials of a new session whose values its environment keeps from hosts that they are for.
 fn find_unreachable(call: &Call, opened: &SessionOpened) -> Result<Vec<Unreachable>, Refusal> {
-    let networking = networking::networking(opened)?;
+    let networking = networking::networking(opened, &opened.agent.mcp_servers)?;
     let allows = |host: &str| networking::lets_through(&networking, host);
     let workspace = &call.principal.workspace;
     let found = call.app.vaults.unreachable(workspace, &opened.vault_ids, allows);
