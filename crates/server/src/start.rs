@@ -114,7 +114,10 @@ pub async fn start(config: Config) -> Result<Running, Error> {
         providers: config.providers.clone(),
         hands,
         outside: Arc::new(NothingOutside),
-        limits: step::Limits { requests_per_turn: config.limits.model_requests_per_turn },
+        limits: step::Limits {
+            requests_per_turn: config.limits.model_requests_per_turn,
+            ..step::Limits::default()
+        },
         clock: Clock::System,
         chance: Chance::system(),
         boot: boot.as_str().into(),
