@@ -122,7 +122,10 @@ pub async fn start(config: Config) -> Result<Running, Error> {
         providers: config.providers.clone(),
         hands,
         outside: Arc::new(outside),
-        limits: step::Limits { requests_per_turn: config.limits.model_requests_per_turn },
+        limits: step::Limits {
+            requests_per_turn: config.limits.model_requests_per_turn,
+            search: config.web.search.is_some(),
+        },
         clock: Clock::System,
         chance: Chance::system(),
         boot: boot.as_str().into(),
@@ -130,7 +133,7 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     });
     engine.take_over().await?;
     let app = Arc::new(App {
-        rules: Arc::new(ProviderRules { providers: config.providers.clone(), search: false }),
+        rules: Arc::new(ProviderRules { providers: config.providers.clone(), search: config.web.search.is_some() }),
         engine: engine.clone(),
         vaults,
         guard,

@@ -194,7 +194,7 @@ fn check_toolset(
             return Err(wrong(
                 &place,
                 "web_search needs a search back end, and this server has none",
-                "configure search.backend in [web] (docs/CONFIGURATION.md), or send \
+                "configure web.search.backend (docs/CONFIGURATION.md), or send \
                  \"enabled\": false",
             ));
         }

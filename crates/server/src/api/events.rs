@@ -129,6 +129,7 @@ async fn known_answers(
     }
     let kinds = [
         wire::AGENT_TOOL_USE,
+        wire::AGENT_MCP_TOOL_USE,
         wire::AGENT_CUSTOM_TOOL_USE,
         wire::USER_TOOL_CONFIRMATION,
         wire::USER_CUSTOM_TOOL_RESULT,

@@ -108,9 +108,15 @@ const HEART: &[&str] = &[
     "prompt.rs",
     "sessions.rs",
     "settle.rs",
+    "sources.rs",
     "state.rs",
+    "state/thread.rs",
     "step.rs",
     "summary.rs",
+    "toolbox.rs",
+    "toolbox/schema.rs",
+    "toolbox/search.rs",
+    "toolbox/wording.rs",
     "view.rs",
 ];
 

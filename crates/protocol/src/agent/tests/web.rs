@@ -228,7 +228,7 @@ fn a_search_is_asked_for_by_name_only_where_there_is_a_back_end() {
         assert_eq!(
             message,
             "tools.0.agent_toolset_20260401.configs.0: web_search needs a search back end, and this \
-             server has none; configure search.backend in [web] (docs/CONFIGURATION.md), or send \
+             server has none; configure web.search.backend (docs/CONFIGURATION.md), or send \
              \"enabled\": false"
         );
     }
