@@ -29,9 +29,9 @@ pub const DEFAULT_LISTEN: &str = "127.0.0.1:8787";
 /// The program that runs, whatever lies at its path by now.
 pub const OWN_PROGRAM: &str = "/proc/self/exe";
 
-/// What is told unless somebody says otherwise. `h2` warns of what its peers do, and one in a sandbox
+/// What is told unless somebody says otherwise. `h2` and `rmcp` warn of what their peers do, and those
 /// could do it all day.
-const LOG: &str = "warn,posthouse=info,h2=error";
+const LOG: &str = "warn,posthouse=info,rmcp=error,h2=error";
 
 /// How a variable of the environment is read.
 pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -72,6 +72,8 @@ pub struct Config {
     pub helper: PathBuf,
     /// Bounds on files.
     pub files: Files,
+    /// The server as an MCP server.
+    pub mcp: Mcp,
     /// Whether sessions are worked on. The demo switches it off to show that it matters.
     pub harness: bool,
 }
@@ -87,6 +89,30 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self { model_requests_per_turn: 500 }
+    }
+}
+
+/// The server as an MCP server.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Mcp {
+    /// The names under which it may be asked, besides addresses and `localhost`, and whose pages may
+    /// ask it.
+    pub names: Vec<String>,
+}
+
+impl Mcp {
+    /// Refuses what is no host's name.
+    fn check(self) -> Result<Self, Error> {
+        let is_plain = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '-');
+        let wrong = self.names.iter().find(|name| name.is_empty() || !name.chars().all(is_plain));
+        match wrong {
+            Some(name) => Err(Error::Config(format!(
+                "mcp.names: {name:?} is no host's name; write it as \"agents.example.com\", without \
+                 scheme and port"
+            ))),
+            None => Ok(self),
+        }
     }
 }
 
@@ -130,6 +156,7 @@ struct File {
     egress: sandbox::EgressEntry,
     vault: vault::VaultEntry,
     files: Files,
+    mcp: Mcp,
     providers: BTreeMap<String, providers::ProviderEntry>,
     discover_ollama: bool,
     models: toml::Table,
@@ -149,6 +176,7 @@ impl Default for File {
             egress: sandbox::EgressEntry::default(),
             vault: vault::VaultEntry::default(),
             files: Files::default(),
+            mcp: Mcp::default(),
             providers: BTreeMap::new(),
             discover_ollama: true,
             models: toml::Table::new(),
@@ -199,6 +227,7 @@ impl Config {
             vault: file.vault.read(&file.folder, &variable)?,
             helper: OWN_PROGRAM.into(),
             files: file.files.check()?,
+            mcp: file.mcp.check()?,
             harness: true,
         })
     }
@@ -312,7 +341,7 @@ mod tests {
         assert_eq!(config.limits.model_requests_per_turn, 500);
         assert_eq!(config.files, Files { max_bytes: 524_288_000, quota_bytes: 1_099_511_627_776 });
         assert!(config.providers.names().is_empty());
-        assert!(config.log.ends_with(",h2=error"), "peers write no log: {}", config.log);
+        assert!(config.log.ends_with(",rmcp=error,h2=error"), "peers write no log: {}", config.log);
     }
 
     #[test]
@@ -364,6 +393,8 @@ mod tests {
             ("[models.\"m\"]\ncolour = 1", "colour"),
             ("listen = \"here\"", "listen"),
             ("[limits]\nmodel_requests_per_turn = 0", "limits.model_requests_per_turn"),
+            ("[mcp]\nname = 1", "name"),
+            ("[mcp]\nnames = [\"https://a.example\"]", "mcp.names"),
             ("[files]\nmax = 1", "max"),
             ("[files]\nquota_bytes = 0", "files.quota_bytes"),
             ("[vault]\nkey = 1", "key"),

@@ -23,7 +23,7 @@ use crate::{
     Error,
     cli::say,
     client::Client,
-    config::{Config, Egress, Files, Limits, Sandbox, Vault},
+    config::{Config, Egress, Files, Limits, Mcp, Sandbox, Vault},
     sandbox::FOLDER,
     start::{self, Running},
 };
@@ -141,6 +141,7 @@ impl Stage {
             vault: Vault::default(),
             helper: self.helper.clone(),
             files: Files::default(),
+            mcp: Mcp::default(),
             harness: self.without != Some(Part::Harness),
         })
         .await

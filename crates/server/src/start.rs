@@ -134,6 +134,7 @@ pub async fn start(config: Config) -> Result<Running, Error> {
         boot,
         unwritten: Unwritten::default(),
         stopping: stopping.clone(),
+        mcp: api::mcp::endpoint(&config),
     });
     let learning = spawn_learn(config.providers.clone(), stopping.clone());
     let sweeping = spawn_sweep(database, blobs, engine, stopping.clone());
@@ -177,6 +178,7 @@ impl Running {
         if served.is_err() {
             self.serving.abort();
         }
+        self.app.mcp.end();
         self.app.engine.hands().stop().await;
         // No door is left that could decide anything.
         self.app.vaults.flush_records().await;

@@ -8,8 +8,12 @@ use serde_json::Value;
 use super::model::{self, ModelConfig, ModelRules};
 use crate::{
     ApiError, Fields, Given,
-    fields::wrong,
-    schema::agents::{EXTENSION, EXTENSION_FIELD, FALLBACK},
+    fields::{id, wrong},
+    id::IdKind,
+    schema::{
+        Kind,
+        agents::{self as schema, EXTENSION, EXTENSION_FIELD, FALLBACK, MCP_TOOL},
+    },
 };
 
 /// The object `posthouse` of an agent, left out when empty.
@@ -70,16 +74,18 @@ impl Extension {
 pub(super) struct Fallback {
     path: String,
     sent: Given<Vec<Value>>,
+    exposed: Given<Exposed>,
 }
 
 /// Takes `posthouse`: absent keeps, null clears.
 pub(super) fn take(fields: &mut Fields) -> Result<Fallback, ApiError> {
     let path = format!("{}.{}", fields.path_of(&EXTENSION_FIELD), FALLBACK.name);
     match fields.object(&EXTENSION_FIELD)? {
-        Given::Absent => Ok(Fallback { path, sent: Given::Absent }),
-        Given::Null => Ok(Fallback { path, sent: Given::Null }),
+        Given::Absent => Ok(Fallback { path, sent: Given::Absent, exposed: Given::Absent }),
+        Given::Null => Ok(Fallback { path, sent: Given::Null, exposed: Given::Null }),
         Given::Value(mut given) => {
-            let fallback = take_fallback(&mut given)?;
+            let mut fallback = take_fallback(&mut given)?;
+            fallback.exposed = given.object(&MCP_TOOL)?.try_map(read_exposed)?;
             given.finish(&EXTENSION)?;
             Ok(fallback)
         }
@@ -89,7 +95,24 @@ pub(super) fn take(fields: &mut Fields) -> Result<Fallback, ApiError> {
 /// Takes `fallback` out of such an object: absent keeps, null and `[]` clear.
 pub(super) fn take_fallback(fields: &mut Fields) -> Result<Fallback, ApiError> {
     let path = fields.path_of(&FALLBACK);
-    Ok(Fallback { sent: fields.list(&FALLBACK)?, path })
+    Ok(Fallback { sent: fields.list(&FALLBACK)?, path, exposed: Given::Absent })
+}
+
+fn read_exposed(mut fields: Fields) -> Result<Exposed, ApiError> {
+    let name = fields.required_text(&schema::TOOL_NAME)?;
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-');
+    if !name.chars().all(is_plain) {
+        let right = "send letters, digits, _ and -";
+        return Err(fields.wrong(&schema::TOOL_NAME, &format!("is {name:?}"), right));
+    }
+    let description = fields.text(&schema::TOOL_DESCRIPTION)?.value();
+    let environment_id = fields.id(&schema::TOOL_ENVIRONMENT)?;
+    let path = fields.path_of(&schema::TOOL_VAULTS);
+    let vaults = fields.list(&schema::TOOL_VAULTS)?.value().unwrap_or_default();
+    let vault = |(index, one)| id(one, &format!("{path}[{index}]"), Kind::Id(IdKind::Vault));
+    let vault_ids = vaults.into_iter().enumerate().map(vault).collect::<Result<_, _>>()?;
+    fields.finish(&schema::EXPOSED)?;
+    Ok(Exposed { name, description, environment_id, vault_ids })
 }
 
 impl Fallback {
@@ -101,7 +124,7 @@ impl Fallback {
         model: &ModelConfig,
         rules: &dyn ModelRules,
     ) -> Result<Extension, ApiError> {
-        let Self { path, sent } = self;
+        let Self { path, sent, exposed } = self;
         let fallback = match sent {
             Given::Absent => before.fallback.clone(),
             Given::Null => Vec::new(),
@@ -126,6 +149,11 @@ impl Fallback {
                 return Err(wrong(&place, &what, "name each model once"));
             }
         }
-        Ok(Extension { fallback, ..before.clone() })
+        let mcp_tool = match exposed {
+            Given::Absent => before.mcp_tool.clone(),
+            Given::Null => None,
+            Given::Value(exposed) => Some(exposed),
+        };
+        Ok(Extension { fallback, mcp_tool, ..before.clone() })
     }
 }

@@ -101,7 +101,47 @@ pub const EXTENSION_FIELD: Field = Field::new(
 pub static EXTENSION: Table = Table {
     name: "AgentExtensionParams",
     about: "What an agent has beyond the original API.",
-    fields: &[FALLBACK],
+    fields: &[FALLBACK, MCP_TOOL],
+};
+
+/// As which tool of this server's own MCP server others may call the agent.
+pub const MCP_TOOL: Field = Field::new(
+    "mcp_tool",
+    Kind::Object(&EXPOSED),
+    "As which tool of posthouse's own MCP server others may call the agent. Null takes it away.",
+)
+.keeps()
+.null(Null::Clears);
+
+/// The tool's name.
+pub const TOOL_NAME: Field =
+    Field::new("name", Kind::Text { least: 1, most: 64 }, "The tool's name.")
+        .required()
+        .rule("Letters, digits, `_` and `-`; unique among those that a workspace exposes.")
+        .example("\"research\"");
+/// What the tool does.
+pub const TOOL_DESCRIPTION: Field = Field::new(
+    "description",
+    Kind::Text { least: 1, most: 2048 },
+    "What it does, for the models that may call it; the agent's own description when unset.",
+);
+/// Where its sessions run.
+pub const TOOL_ENVIRONMENT: Field =
+    Field::new("environment_id", Kind::Id(IdKind::Environment), "Where its sessions run.")
+        .required();
+/// The vaults of its sessions.
+pub const TOOL_VAULTS: Field = Field::new(
+    "vault_ids",
+    Kind::List { of: &Kind::Id(IdKind::Vault), least: 0, most: 50 },
+    "The vaults of its sessions.",
+)
+.means("[]");
+
+/// An agent as a tool.
+pub static EXPOSED: Table = Table {
+    name: "AgentMcpToolParams",
+    about: "An agent as a tool of posthouse's own MCP server.",
+    fields: &[TOOL_NAME, TOOL_DESCRIPTION, TOOL_ENVIRONMENT, TOOL_VAULTS],
 };
 
 /// MCP servers.

@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use posthouse::{
-    config::{Config, Egress, Files, Limits, Sandbox, Vault},
+    config::{Config, Egress, Files, Limits, Mcp, Sandbox, Vault},
     start::{Running, start},
 };
 use posthouse_model::{Body, Catalog, ModelStream, Provider, Providers, Request};
@@ -88,6 +88,7 @@ pub(crate) fn config(folder: &Path, providers: Vec<Arc<dyn Provider>>) -> Config
         vault: Vault::default(),
         helper: env!("CARGO_BIN_EXE_posthouse").into(),
         files: Files::default(),
+        mcp: Mcp::default(),
         harness: true,
     }
 }
