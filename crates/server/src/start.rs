@@ -113,7 +113,7 @@ pub async fn start(config: Config) -> Result<Running, Error> {
         guard: guard.clone(),
         vaults: vaults.clone(),
         hands: Arc::clone(&hands),
-        mcp: config.mcp.clone(),
+        mcp: config.mcp.servers.clone(),
         reader: web::reader(&config, guard.clone()),
         search: web::search(&config, guard.clone())?,
     });
@@ -133,7 +133,10 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     });
     engine.take_over().await?;
     let app = Arc::new(App {
-        rules: Arc::new(ProviderRules { providers: config.providers.clone(), search: config.web.search.is_some() }),
+        rules: Arc::new(ProviderRules {
+            providers: config.providers.clone(),
+            search: config.web.search.is_some(),
+        }),
         engine: engine.clone(),
         vaults,
         guard,
@@ -145,6 +148,7 @@ pub async fn start(config: Config) -> Result<Running, Error> {
         boot,
         unwritten: Unwritten::default(),
         stopping: stopping.clone(),
+        mcp: api::mcp::endpoint(&config),
     });
     let learning = spawn_learn(config.providers.clone(), stopping.clone());
     let sweeping = spawn_sweep(database, blobs, engine, stopping.clone());
@@ -188,6 +192,7 @@ impl Running {
         if served.is_err() {
             self.serving.abort();
         }
+        self.app.mcp.end();
         // Before the sandboxes, in which some of it lives.
         self.app.engine.outside().stop().await;
         self.app.engine.hands().stop().await;

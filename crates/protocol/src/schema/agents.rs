@@ -116,7 +116,7 @@ pub const MCP_TOOL: Field = Field::new(
 /// The name of that tool.
 pub const EXPOSED_NAME: Field = Field::text("name", 1, 64, "The tool's name.")
     .required()
-    .rule("Letters, digits, underscores and hyphens.")
+    .rule("Letters, digits, underscores and hyphens; unique among those that a workspace exposes.")
     .example(r#""research""#);
 /// What that tool does.
 pub const EXPOSED_DESCRIPTION: Field = Field::text(

@@ -18,9 +18,9 @@ use posthouse_protocol::{
     event::ClientEvent,
     fields::{self, wrong},
     id::IdKind,
-    metadata,
+    metadata::{self, Metadata},
     page::{Cursor, Order, Page, Position},
-    resource,
+    resource::{self, NewFileResource},
     schema::{
         agents::{METADATA, METADATA_PATCH},
         events::INITIAL_EVENTS,
@@ -31,7 +31,8 @@ use posthouse_protocol::{
 };
 use posthouse_store::{
     InputError, SessionRow,
-    log::{Input, NewSession, Range, SessionFilter},
+    answers::Post,
+    log::{Answered, Input, NewSession, Range, SessionFilter},
     tables::{agents, environments},
 };
 use serde_json::{Value, json, value::RawValue};
@@ -72,8 +73,42 @@ pub async fn create(call: Call) -> Result<Answer, Refusal> {
         fields.later(field)?;
     }
     fields.finish(&schema::CREATE)?;
-    let agent = copy_agent(&call, agent).await?;
-    let StoredEnvironment { config, posthouse } = find_environment(&call, &environment)?;
+    let new = New { agent, environment, title, metadata, events, resources, vault_ids };
+    let (_, answered) = begin(&call, new, Some(call.post()?)).await?;
+    Ok(call.answer(answered))
+}
+
+/// A session to be.
+pub(super) struct New {
+    /// What it is made of.
+    pub(super) agent: Reference,
+    /// Where it runs.
+    pub(super) environment: String,
+    /// For people.
+    pub(super) title: Option<String>,
+    /// The caller's own pairs.
+    pub(super) metadata: Metadata,
+    /// What it begins with.
+    pub(super) events: Vec<ClientEvent>,
+    /// What is mounted into it.
+    pub(super) resources: Vec<NewFileResource>,
+    /// What it may use.
+    pub(super) vault_ids: Vec<String>,
+}
+
+/// Opens a session, and lets it work when it begins with something to do. Returns its id and what
+/// it looks like. `post` is there when a retry is to be answered as before.
+///
+/// # Errors
+/// As [`create`], but for the rights of the caller's key.
+pub(super) async fn begin(
+    call: &Call,
+    new: New,
+    post: Option<Post>,
+) -> Result<(String, Answered), Refusal> {
+    let New { agent, environment, title, metadata, events, resources, vault_ids } = new;
+    let agent = copy_agent(call, agent).await?;
+    let StoredEnvironment { config, posthouse } = find_environment(call, &environment)?;
     let opened = SessionOpened {
         session: call.mint(IdKind::Session)?,
         thread: call.mint(IdKind::Thread)?.into(),
@@ -88,7 +123,7 @@ pub async fn create(call: Call) -> Result<Answer, Refusal> {
     let engine = &call.app.engine;
     let chance = engine.chance().clone();
     refuse_closed(&networking::of_environment(&opened.config)?, &opened.agent.mcp_servers)?;
-    let unreachable = find_unreachable(&call, &opened)?;
+    let unreachable = find_unreachable(call, &opened)?;
     let (drafts, wakes) =
         sessions::open(&opened, &unreachable, events, call.at, &mut || chance.bytes())?;
     let new = NewSession {
@@ -102,7 +137,7 @@ pub async fn create(call: Call) -> Result<Answer, Refusal> {
     let (at, vault_ids) = (call.at, opened.vault_ids);
     let answered = engine
         .log()
-        .create_with(new, drafts, claim, Some(call.post()?), move |connection, row, document| {
+        .create_with(new, drafts, claim, post, move |connection, row, document| {
             vaults::check_usable(connection, &row.workspace, &vault_ids)?;
             let mounted =
                 resources::mount_all(connection, &row.workspace, &row.id, &resources, at)?;
@@ -112,7 +147,7 @@ pub async fn create(call: Call) -> Result<Answer, Refusal> {
     if wakes {
         engine.wake(&opened.session);
     }
-    Ok(call.answer(answered))
+    Ok((opened.session, answered))
 }
 
 /// `GET /v1/sessions/{session}`.
@@ -355,7 +390,14 @@ pub(super) fn find(call: &Call) -> Result<(SessionRow, String), Refusal> {
 /// # Errors
 /// As [`find`].
 pub(super) fn find_row(call: &Call) -> Result<SessionRow, Refusal> {
-    let id = call.id(0, IdKind::Session)?;
+    row(call, call.id(0, IdKind::Session)?)
+}
+
+/// A session of the caller's workspace by its id.
+///
+/// # Errors
+/// 404.
+pub(super) fn row(call: &Call, id: &str) -> Result<SessionRow, Refusal> {
     let found = call.app.engine.log().row(id)?;
     let found = found.filter(|row| *row.workspace == *call.principal.workspace);
     found.ok_or_else(|| missing().into())
