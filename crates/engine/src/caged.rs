@@ -32,7 +32,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     clock::{Chance, Clock},
-    own::SessionOpened,
+    sessions,
     tools::{Hands, Pipe, Program, ToolCall, ToolFuture, ToolOutcome, UNKNOWN_OUTCOME, Work},
     vault::{KeeperOf, Vaults},
 };
@@ -168,15 +168,13 @@ impl Caged {
             return Ok(place.clone());
         }
         let log = &self.parts.log;
-        let row = log.row(session)?.ok_or_else(|| Error::Damaged("no such session".into()))?;
-        let first = Range { before: 2, ..Range::after(0) };
-        let opened = log.read(row.number, &first)?;
-        let opened: SessionOpened = opened
-            .first()
-            .and_then(|record| serde_json::from_str(&record.payload).ok())
-            .ok_or_else(|| Error::Damaged("the session's first record can't be read".into()))?;
-        let networking =
-            networking::networking(&opened).map_err(|error| Error::Damaged(error.to_string()))?;
+        let (row, document) = log
+            .row_and_document(session)?
+            .ok_or_else(|| Error::Damaged("no such session".into()))?;
+        let now = sessions::read_document(&document)?;
+        let opened = sessions::read_opened(&log.read(row.number, &Range::first())?)?;
+        let networking = networking::networking(&opened, &now.agent.mcp_servers)
+            .map_err(|error| Error::Damaged(error.to_string()))?;
         let session = Arc::clone(session);
         let keeper = self.parts.vaults.keeper(KeeperOf {
             session: Arc::clone(&session),

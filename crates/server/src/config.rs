@@ -19,7 +19,7 @@ use std::{
 use posthouse_model::{Catalog, Providers};
 use serde::Deserialize;
 
-pub use posthouse_engine::McpSettings;
+pub use mcp::Mcp;
 pub use providers::ListedProvider;
 pub use sandbox::{Egress, Sandbox};
 pub use vault::{Transit, Vault};
@@ -33,9 +33,9 @@ pub const DEFAULT_LISTEN: &str = "127.0.0.1:8787";
 /// The program that runs, whatever lies at its path by now.
 pub const OWN_PROGRAM: &str = "/proc/self/exe";
 
-/// What is told unless somebody says otherwise. `h2` warns of what its peers do, and one in a sandbox
+/// What is told unless somebody says otherwise. `h2` and `rmcp` warn of what their peers do, and those
 /// could do it all day.
-const LOG: &str = "warn,posthouse=info,h2=error";
+const LOG: &str = "warn,posthouse=info,rmcp=error,h2=error";
 
 /// How a variable of the environment is read.
 pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -74,8 +74,8 @@ pub struct Config {
     pub vault: Vault,
     /// What the tools of the web may take, and who searches.
     pub web: Web,
-    /// What the MCP servers of agents may take.
-    pub mcp: McpSettings,
+    /// The MCP servers of agents, and the server as one.
+    pub mcp: Mcp,
     /// The program that is executed as the launcher of cages: this very one.
     pub helper: PathBuf,
     /// Bounds on files.
@@ -334,7 +334,7 @@ mod tests {
         assert_eq!(config.limits.model_requests_per_turn, 500);
         assert_eq!(config.files, Files { max_bytes: 524_288_000, quota_bytes: 1_099_511_627_776 });
         assert!(config.providers.names().is_empty());
-        assert!(config.log.ends_with(",h2=error"), "peers write no log: {}", config.log);
+        assert!(config.log.ends_with(",rmcp=error,h2=error"), "peers write no log: {}", config.log);
     }
 
     #[test]
@@ -386,6 +386,8 @@ mod tests {
             ("[models.\"m\"]\ncolour = 1", "colour"),
             ("listen = \"here\"", "listen"),
             ("[limits]\nmodel_requests_per_turn = 0", "limits.model_requests_per_turn"),
+            ("[mcp]\nname = 1", "name"),
+            ("[mcp]\nnames = [\"https://a.example\"]", "mcp.names"),
             ("[files]\nmax = 1", "max"),
             ("[files]\nquota_bytes = 0", "files.quota_bytes"),
             ("[vault]\nkey = 1", "key"),

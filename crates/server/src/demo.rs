@@ -23,7 +23,7 @@ use crate::{
     Error,
     cli::say,
     client::Client,
-    config::{Config, Egress, Files, Limits, McpSettings, Sandbox, Vault, Web},
+    config::{Config, Egress, Files, Limits, Mcp, Sandbox, Vault, Web},
     sandbox::FOLDER,
     start::{self, Running},
 };
@@ -140,9 +140,9 @@ impl Stage {
             egress: Egress::default(),
             vault: Vault::default(),
             web: Web::default(),
-            mcp: McpSettings::default(),
             helper: self.helper.clone(),
             files: Files::default(),
+            mcp: Mcp::default(),
             harness: self.without != Some(Part::Harness),
         })
         .await

@@ -113,7 +113,7 @@ pub async fn start(config: Config) -> Result<Running, Error> {
         guard: guard.clone(),
         vaults: vaults.clone(),
         hands: Arc::clone(&hands),
-        mcp: config.mcp.clone(),
+        mcp: config.mcp.servers.clone(),
         reader: web::reader(&config, guard.clone()),
         search: web::search(&config, guard.clone())?,
     });
@@ -122,7 +122,10 @@ pub async fn start(config: Config) -> Result<Running, Error> {
         providers: config.providers.clone(),
         hands,
         outside: Arc::new(outside),
-        limits: step::Limits { requests_per_turn: config.limits.model_requests_per_turn },
+        limits: step::Limits {
+            requests_per_turn: config.limits.model_requests_per_turn,
+            search: config.web.search.is_some(),
+        },
         clock: Clock::System,
         chance: Chance::system(),
         boot: boot.as_str().into(),
@@ -130,7 +133,10 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     });
     engine.take_over().await?;
     let app = Arc::new(App {
-        rules: Arc::new(ProviderRules(config.providers.clone())),
+        rules: Arc::new(ProviderRules {
+            providers: config.providers.clone(),
+            search: config.web.search.is_some(),
+        }),
         engine: engine.clone(),
         vaults,
         guard,
@@ -142,6 +148,7 @@ pub async fn start(config: Config) -> Result<Running, Error> {
         boot,
         unwritten: Unwritten::default(),
         stopping: stopping.clone(),
+        mcp: api::mcp::endpoint(&config),
     });
     let learning = spawn_learn(config.providers.clone(), stopping.clone());
     let sweeping = spawn_sweep(database, blobs, engine, stopping.clone());
@@ -185,6 +192,7 @@ impl Running {
         if served.is_err() {
             self.serving.abort();
         }
+        self.app.mcp.end();
         // Before the sandboxes, in which some of it lives.
         self.app.engine.outside().stop().await;
         self.app.engine.hands().stop().await;

@@ -1,4 +1,4 @@
-//! `[mcp]` of the file: what the MCP servers of agents may take.
+//! `[mcp]` of the file: what the MCP servers of agents may take, and under which names the server is one.
 //!
 //! Reads and checks values, each by the name of its key.
 
@@ -16,6 +16,16 @@ const LARGEST_MESSAGE: u64 = 1 << 30;
 /// The most of what is counted that may be allowed.
 const MOST: u64 = 1_000_000;
 
+/// The MCP servers of agents, and the server as one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Mcp {
+    /// What the MCP servers of agents may take.
+    pub servers: McpSettings,
+    /// The names under which agents may be asked as tools, besides addresses and `localhost`, and whose
+    /// pages may ask.
+    pub names: Vec<String>,
+}
+
 /// `[mcp]`, as it is written.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -28,6 +38,7 @@ pub(super) struct McpEntry {
     tools: Option<Value>,
     message_size: Option<Value>,
     connections: Option<Value>,
+    names: Vec<String>,
 }
 
 impl McpEntry {
@@ -35,7 +46,7 @@ impl McpEntry {
     ///
     /// # Errors
     /// [`Error::Config`] that names the key.
-    pub(super) fn read(self) -> Result<McpSettings, Error> {
+    pub(super) fn read(self) -> Result<Mcp, Error> {
         let mut mcp = McpSettings::default();
         for (target, value, key) in [
             (&mut mcp.connect, self.connect_seconds, "mcp.connect_seconds"),
@@ -57,7 +68,15 @@ impl McpEntry {
                 wrong(key, &value, "is too small or too large", "write from \"64KiB\" to \"1GiB\"")
             })
         })?;
-        Ok(mcp)
+        let is_plain = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '-');
+        let wrong = self.names.iter().find(|name| name.is_empty() || !name.chars().all(is_plain));
+        match wrong {
+            Some(name) => Err(Error::Config(format!(
+                "mcp.names: {name:?} is no host's name; write it as \"agents.example.com\", without \
+                 scheme and port"
+            ))),
+            None => Ok(Mcp { servers: mcp, names: self.names }),
+        }
     }
 }
 
@@ -76,7 +95,7 @@ mod tests {
 
     fn read(text: &str) -> Result<McpSettings, String> {
         let entry: McpEntry = toml::from_str(text).map_err(|error| error.to_string())?;
-        entry.read().map_err(|error| error.to_string())
+        entry.read().map(|mcp| mcp.servers).map_err(|error| error.to_string())
     }
 
     #[test]

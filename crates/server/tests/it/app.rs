@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use posthouse::{
-    config::{Config, Egress, Files, Limits, McpSettings, Sandbox, Vault, Web},
+    config::{Config, Egress, Files, Limits, Mcp, Sandbox, Vault, Web},
     start::{Running, start},
 };
 use posthouse_model::{Body, Catalog, ModelStream, Provider, Providers, Request};
@@ -87,9 +87,9 @@ pub(crate) fn config(folder: &Path, providers: Vec<Arc<dyn Provider>>) -> Config
         egress: Egress::default(),
         vault: Vault::default(),
         web: Web::default(),
-        mcp: McpSettings::default(),
         helper: env!("CARGO_BIN_EXE_posthouse").into(),
         files: Files::default(),
+        mcp: Mcp::default(),
         harness: true,
     }
 }
