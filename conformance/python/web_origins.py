@@ -1,5 +1,5 @@
-"""The web of the tests: sites on loopback with pages, robots.txt and redirects of their own, a search
-engine that speaks as each of the known ones does, and agents that read and search in it.
+"""The web of the tests: sites on loopback with pages, robots.txt and redirects of their own, a
+search engine that speaks as each of the known ones does, and agents that read and search in it.
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ PLAIN = [("content-type", "text/plain; charset=utf-8")]
 Page = Response | Callable[[Request], Response]
 
 
-def page(body: str | bytes | Iterable[bytes], kind: str | None = "text/html", **headers: str) -> Response:
+def page(
+    body: str | bytes | Iterable[bytes], kind: str | None = "text/html", **headers: str
+) -> Response:
     """A page."""
     named = [(name.replace("_", "-"), value) for name, value in headers.items()]
     given = [] if kind is None else [("content-type", kind)]
@@ -60,8 +62,9 @@ def page(body: str | bytes | Iterable[bytes], kind: str | None = "text/html", **
 
 
 def redirect(location: str | None, status: int = 302) -> Response:
-    """A redirect."""
-    return Response(b"", status, [] if location is None else [("location", location)])
+    """A redirect. A location goes out in UTF-8."""
+    sent = [] if location is None else [("location", location.encode().decode("latin-1"))]
+    return Response(b"", status, sent)
 
 
 class Sites:
@@ -105,7 +108,8 @@ class Engine:
 
     def finds(self, answer: Any) -> None:
         """What is answered from now on."""
-        self.answer = Response(json.dumps(answer).encode(), headers=[("content-type", "application/json")])
+        kind = [("content-type", "application/json")]
+        self.answer = Response(json.dumps(answer).encode(), headers=kind)
 
     def __call__(self, request: Request) -> Response:
         return self.answer
@@ -142,7 +146,8 @@ class Web(Origins):
 
 
 class Surfer:
-    """A session that reads and searches what a test says, and the results as they are on the wire."""
+    """A session that reads and searches what a test says, and the results as they are on the
+    wire."""
 
     def __init__(
         self,

@@ -4,6 +4,8 @@
 //!
 //! Pure. Long texts are looked through for the host first, and only what names it is read.
 
+use std::iter::successors;
+
 use posthouse_model::{Item, ToolResult};
 use posthouse_protocol::agent::{
     SessionAgent, Tool, ToolName, ToolOptions, Tools as _, UrlSource, UrlSources,
@@ -16,6 +18,11 @@ use crate::{state::Thread, tools::Shown};
 /// What a model is told whose call names no address.
 const INVALID: &str = "Web fetch error: invalid_input — the input needs a url, which is an absolute \
     http or https address. Correct it and call again.";
+/// What a model is told whose address is longer than any that is read.
+const TOO_LONG: &str = "Web fetch error: url_too_long — a URL has at most 2048 characters. Do not \
+    retry with this URL.";
+/// The longest address, in bytes.
+const LONGEST: usize = 2048;
 /// What a model is told whose address nobody has shown.
 const NOT_SHOWN: &str = "Web fetch error: url_not_in_prior_context — this URL was not fetched because \
     it is not among the URLs this conversation has shown you. Only URLs from the user, from \
@@ -26,8 +33,12 @@ const NOT_SHOWN: &str = "Web fetch error: url_not_in_prior_context — this URL 
 /// How many places that name the host are looked at, the newest first.
 const MOST_PLACES: u32 = 10_000;
 
-/// What ends an address in a text.
-const ENDS: &[char] = &['"', '<', '>', '`', '{', '}', '|', '\\', '^'];
+/// What is in no address.
+const ENDS: &[char] = &['"', '<', '>'];
+/// What is in few addresses, and behind many of them.
+const MAY_END: &[char] = &['`', '{', '}', '|', '\\', '^'];
+/// How many ends of an address are tried at one place: a stranger's text may be nothing else.
+const MOST_ENDS: usize = 32;
 /// What stands behind an address in a sentence more often than at its end.
 const TRAILING: &[char] =
     &['.', ',', ';', ':', '!', '?', '\'', '*', '_', '~', ')', ']', '’', '”', '»'];
@@ -41,6 +52,9 @@ pub fn check(thread: &Thread, agent: &SessionAgent, input: &RawValue) -> Result<
     let given = input.as_ref().and_then(|input| input["url"].as_str()).map(str::trim);
     let wanted = given.and_then(|given| Url::parse(given).ok()).filter(is_web);
     let (Some(given), Some(wanted)) = (given, wanted) else { return Err(INVALID.to_owned()) };
+    if given.len() > LONGEST {
+        return Err(TOO_LONG.to_owned());
+    }
     let Some(mut search) = Search::new(given, wanted) else { return Err(INVALID.to_owned()) };
     let sources = Sources { agent, rules: rules(agent) };
     let entries = thread.entries.iter().rev();
@@ -238,8 +252,8 @@ impl Search {
         false
     }
 
-    /// Compares what begins a text with the wanted address: as long as it may be, then without what
-    /// may belong to the sentence around it.
+    /// Compares what begins a text with the wanted address: as long as it may be, and without what
+    /// may belong to the text around it.
     fn candidates(&mut self, text: &str, scheme: &str) -> bool {
         let Some(left) = self.places.checked_sub(1) else { return false };
         self.places = left;
@@ -248,19 +262,20 @@ impl Search {
         let mut places = (0..=self.longest.min(text.len())).rev();
         let end = places.find(|place| text.is_char_boundary(*place));
         let text = &text[..end.unwrap_or_default()];
-        let mut candidate = &text[..text.find(ends).unwrap_or(text.len())];
-        for (open, close) in [('(', ')'), ('[', ']')] {
-            candidate = &candidate[..unopened(candidate, open, close).unwrap_or(candidate.len())];
-        }
-        loop {
-            if self.is_wanted(&format!("{scheme}{candidate}"), scheme.is_empty()) {
-                return true;
-            }
-            match candidate.strip_suffix(TRAILING) {
-                Some(shorter) => candidate = shorter,
-                None => return false,
-            }
-        }
+        let whole = &text[..text.find(ends).unwrap_or(text.len())];
+        let brackets = [('(', ')'), ('[', ']')].into_iter();
+        let mut cuts: Vec<usize> = brackets
+            .flat_map(|(open, close)| unopened(whole, open, close))
+            .chain(whole.char_indices().filter(|(_, one)| MAY_END.contains(one)).map(|(at, _)| at))
+            .collect();
+        cuts.sort_unstable();
+        // The first of them ends most addresses, and of the others most are a part of it.
+        let first = cuts.first().copied();
+        let cuts = first.into_iter().chain([whole.len()]).chain(cuts.into_iter().skip(1));
+        let mut seen = cuts
+            .flat_map(|cut| successors(Some(&whole[..cut]), |one| one.strip_suffix(TRAILING)))
+            .take(MOST_ENDS);
+        seen.any(|candidate| self.is_wanted(&format!("{scheme}{candidate}"), scheme.is_empty()))
     }
 
     fn is_wanted(&mut self, candidate: &str, to_the_letter: bool) -> bool {
@@ -283,20 +298,20 @@ fn is_but_for_scheme(one: &Url, other: &Url) -> bool {
     one[url::Position::BeforeHost..] == other[url::Position::BeforeHost..]
 }
 
-/// The place of the first closing bracket that nothing has opened.
-fn unopened(text: &str, open: char, close: char) -> Option<usize> {
-    let mut depth = 0usize;
+/// The places of closing brackets that nothing has opened.
+fn unopened(text: &str, open: char, close: char) -> Vec<usize> {
+    let (mut depth, mut found) = (0usize, Vec::new());
     for (place, one) in text.char_indices() {
         if one == open {
             depth += 1;
         } else if one == close {
             match depth.checked_sub(1) {
                 Some(less) => depth = less,
-                None => return Some(place),
+                None => found.push(place),
             }
         }
     }
-    None
+    found
 }
 
 /// The first place of a text in small ASCII letters, whatever the letters of `text`.
