@@ -8,25 +8,13 @@ import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import anthropic
 import pytest
 
-from support import PDF, TOOLSET, asked, bash, calls, png, rested, started, story, text, turn, wire
-from web_origins import (
-    HTML,
-    PLAIN,
-    SITE,
-    Surfer,
-    Web,
-    new_world,
-    page,
-    shared_web,
-    toolset,
-    web,
-)
 from origin import Request, Response
+from support import PDF, asked, bash, png, rested, started, story, text, turn, wire
+from web_origins import HTML, SITE, Surfer, Web, new_world, page, shared_web, toolset, web
 from world import World
 
 GOLDEN = f"""<!doctype html>
@@ -273,7 +261,8 @@ def test_a_page_of_fifty_megabytes(world: World, web: Web) -> None:
 
         return page(pieces())
 
-    html, plain = web.put("/fifty", endless), web.put("/said", page(b"x" * (50 << 20), "text/plain"))
+    html = web.put("/fifty", endless)
+    plain = web.put("/said", page(b"x" * (50 << 20), "text/plain"))
     surfer = Surfer(world)
     # Threads and buffers that any page needs are there.
     surfer.fetch(web.put("/first", page("<p>first")))

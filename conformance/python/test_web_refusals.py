@@ -25,7 +25,6 @@ from world import World
 from web_origins import (
     BELOW,
     OTHER,
-    ROBOTS,
     SITE,
     Result,
     Sites,

@@ -168,7 +168,8 @@ def test_serpapi(web: Web) -> None:
         error = json.dumps({"error": f"Invalid key {SECRET}"}).encode()
         web.searching.answer = Response(error, 401)
         (refused,) = surfer.search(TASK)
-        assert refused.code == "unavailable" and SECRET not in json.dumps(world.log(surfer.session))
+        assert refused.code == "unavailable"
+        assert SECRET not in json.dumps(world.log(surfer.session))
     (sent, _) = web.engine.requests
     assert sent.path == "/search.json"
     assert sent.query == {"engine": "google", "output": "json", "q": TASK, "api_key": SECRET}
@@ -176,8 +177,8 @@ def test_serpapi(web: Web) -> None:
 
 def test_a_model_of_the_messages_api(web: Web) -> None:
     """The provider's own search, by way of the guard, which the operator opens for it here."""
-    config = 'backend = "model"\nmodel = "claude-haiku-4-5"'
-    opened = web.config(egress='allow_private = ["127.0.0.1/32"]', more=f"[web.search]\n{config}\n")
+    search = '[web.search]\nbackend = "model"\nmodel = "claude-haiku-4-5"\n'
+    opened = web.config(egress='allow_private = ["127.0.0.1/32"]', more=search)
     world = Searching(opened)
     world.begin()
     try:
@@ -191,7 +192,8 @@ def test_a_model_of_the_messages_api(web: Web) -> None:
             "cited_text": "It goes by night.",
         }
         use = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {}}
-        searched = {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": found}
+        searched: dict[str, Any] = {"type": "web_search_tool_result", "content": found}
+        searched["tool_use_id"] = "srvtoolu_1"
         steps = [{"block": use, "deltas": []}, {"block": searched, "deltas": []}]
         said = {"type": "text", "text": "It goes.", "citations": [cited]}
         steps += [{"block": said, "deltas": []}]

@@ -1,5 +1,5 @@
-"""Which addresses `web_fetch` takes: those that the conversation has shown, from the sources that the
-agent allows, on the hosts that agent and environment allow.
+"""Which addresses `web_fetch` takes: those that the conversation has shown, from the sources that
+the agent allows, on the hosts that agent and environment allow.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from support import (
     bash,
     call_ids,
     calls,
-    message,
     system_message,
     text,
     turn,
@@ -94,7 +93,9 @@ def test_a_user_shows(world: World, web: Web) -> None:
         ("https://evil.example/?https=//SITE/ROW/page", False),
         ("read the docs", False),
     ]
-    told = [said.replace("SITE", SITE).replace("ROW", str(row)) for row, (said, _) in enumerate(rows)]
+    told = [
+        said.replace("SITE", SITE).replace("ROW", str(row)) for row, (said, _) in enumerate(rows)
+    ]
     urls = [f"https://{SITE}/{row}/page" for row in range(len(rows))]
     read = Surfer(world).fetch(*urls, shown="\n".join(told))
     shown = [is_shown(one) for one in read]
@@ -190,7 +191,8 @@ def test_a_custom_tool_shows(world: World, web: Web) -> None:
     world.model.append(calls(("weather", {"city": "Oslo"})))
     waiting = turn(surfer.client, surfer.session, "how is it?")
     world.model.append(calls(("web_fetch", {"url": PAGE})), text("done"))
-    surfer.events = turn(surfer.client, surfer.session, answer(call_ids(waiting)[0], f"see {PAGE}"))
+    said = answer(call_ids(waiting)[0], f"see {PAGE}")
+    surfer.events = turn(surfer.client, surfer.session, said)
     assert [is_shown(one) for one in surfer.results()] == [True]
 
 
@@ -337,7 +339,7 @@ def test_rules_of_sources(
             rule = given[name]
             assert shown[key] == ({"type": rule} if isinstance(rule, str) else rule)
     first = f"https://{SITE}/by/page"
-    web.put("/by/page", page(f"<a href='linked'>one</a>"))
+    web.put("/by/page", page("<a href='linked'>one</a>"))
     finds(web, f"https://{SITE}/by/search", first)
     world.model.append(
         calls(("web_search", {"query": "x"})), calls(("weather", {"city": "Oslo"}))
@@ -409,11 +411,13 @@ def test_lists_that_can_not_be(world: World, client: anthropic.Anthropic) -> Non
         ),
         (
             {"allowed_domains": []},
-            "allowed_domains: Empty list of domains is ambiguous. Provide at least one domain or null.",
+            "allowed_domains: Empty list of domains is ambiguous. Provide at least one domain or "
+            "null.",
         ),
         (
             {"allowed_domains": ["10.0.0.1"]},
-            'allowed_domains.0: IP addresses are not supported; provide a plain hostname like "example.com"',
+            "allowed_domains.0: IP addresses are not supported; provide a plain hostname like "
+            '"example.com"',
         ),
         ({"blocked_domains": ["https://example.com"]}, "blocked_domains.0"),
         ({"blocked_domains": ["example.com:8080"]}, "blocked_domains.0"),

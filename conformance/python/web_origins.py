@@ -142,7 +142,8 @@ class Web(Origins):
 
     def robots_asked(self) -> list[str]:
         """The hosts whose robots.txt was asked for."""
-        return [one.header("host") or "" for one in self.site.requests if one.path == "/robots.txt"]
+        asked = [one for one in self.site.requests if one.path == "/robots.txt"]
+        return [one.header("host") or "" for one in asked]
 
 
 class Surfer:
