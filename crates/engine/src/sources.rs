@@ -8,13 +8,14 @@ use posthouse_model::{Item, ToolResult};
 use posthouse_protocol::agent::{
     SessionAgent, Tool, ToolName, ToolOptions, Tools as _, UrlSource, UrlSources,
 };
+use posthouse_web::fetch::read_url;
 use serde_json::{Value, value::RawValue};
 use url::Url;
 
 use crate::{state::Thread, tools::Shown};
 
 /// What a model is told whose call names no address.
-const INVALID: &str = "Web fetch error: invalid_input — the input needs a url, which is an absolute \
+const INVALID: &str = "Web fetch error: invalid_tool_input — the input needs a url, which is an absolute \
     http or https address. Correct it and call again.";
 /// What a model is told whose address nobody has shown.
 const NOT_SHOWN: &str = "Web fetch error: url_not_in_prior_context — this URL was not fetched because \
@@ -23,8 +24,13 @@ const NOT_SHOWN: &str = "Web fetch error: url_not_in_prior_context — this URL 
     cover others of its site. Do not retry with a guessed URL; search for the page or ask the user \
     for its URL.";
 
-/// How many places that name the host are looked at, the newest first.
-const MOST_PLACES: u32 = 10_000;
+/// How many bytes of what may be addresses are looked at, the newest first: more than all that stands
+/// in the longest conversation, but not what a stranger's text makes of them that overlap.
+const MOST_BYTES: usize = 8 << 20;
+/// What looking at a place costs besides its bytes.
+const PLACE: usize = 16;
+/// How many characters behind an address are taken off one by one.
+const MOST_TRAILING: usize = 16;
 
 /// What ends an address in a text.
 const ENDS: &[char] = &['"', '<', '>', '`', '{', '}', '|', '\\', '^'];
@@ -39,9 +45,9 @@ const TRAILING: &[char] =
 pub fn check(thread: &Thread, agent: &SessionAgent, input: &RawValue) -> Result<Shown, String> {
     let input: Option<Value> = serde_json::from_str(input.get()).ok();
     let given = input.as_ref().and_then(|input| input["url"].as_str()).map(str::trim);
-    let wanted = given.and_then(|given| Url::parse(given).ok()).filter(is_web);
-    let (Some(given), Some(wanted)) = (given, wanted) else { return Err(INVALID.to_owned()) };
-    let Some(mut search) = Search::new(given, wanted) else { return Err(INVALID.to_owned()) };
+    let given = given.ok_or_else(|| INVALID.to_owned())?;
+    let wanted = read_url(given).map_err(|error| format!("Web fetch error: {error}"))?;
+    let mut search = Search::new(given, wanted).ok_or_else(|| INVALID.to_owned())?;
     let sources = Sources { agent, rules: rules(agent) };
     let entries = thread.entries.iter().rev();
     let shown = entries.map(|entry| &entry.item).any(|item| sources.look(item, &mut search))
@@ -121,8 +127,8 @@ struct Search {
     needle: Option<String>,
     /// The longest text that may stand for it, in bytes.
     longest: usize,
-    /// How many places may still be looked at.
-    places: u32,
+    /// How many bytes may still be looked at.
+    left: usize,
     /// The newest address that is close to it.
     near: Option<Url>,
 }
@@ -159,7 +165,7 @@ impl Search {
         let needle = is_written_so.then(|| key.host.clone());
         // Each byte may be written as three; a scheme and what ends a sentence come on top.
         let longest = 3 * given.len() + 64;
-        Some(Self { wanted, key, needle, longest, places: MOST_PLACES, near: None })
+        Some(Self { wanted, key, needle, longest, left: MOST_BYTES, near: None })
     }
 
     /// Looks through content blocks. `loose` also takes addresses without a scheme.
@@ -241,8 +247,9 @@ impl Search {
     /// Compares what begins a text with the wanted address: as long as it may be, then without what
     /// may belong to the sentence around it.
     fn candidates(&mut self, text: &str, scheme: &str) -> bool {
-        let Some(left) = self.places.checked_sub(1) else { return false };
-        self.places = left;
+        if self.left == 0 {
+            return false;
+        }
         let ends = |one: char| one.is_whitespace() || one.is_control() || ENDS.contains(&one);
         // Beyond that nothing is looked at: a stranger's text may be one long address.
         let mut places = (0..=self.longest.min(text.len())).rev();
@@ -252,15 +259,20 @@ impl Search {
         for (open, close) in [('(', ')'), ('[', ']')] {
             candidate = &candidate[..unopened(candidate, open, close).unwrap_or(candidate.len())];
         }
-        loop {
+        let plain = candidate.trim_end_matches(TRAILING);
+        for tried in 0.. {
+            self.left = self.left.saturating_sub(PLACE + candidate.len());
             if self.is_wanted(&format!("{scheme}{candidate}"), scheme.is_empty()) {
                 return true;
             }
-            match candidate.strip_suffix(TRAILING) {
-                Some(shorter) => candidate = shorter,
+            candidate = match candidate.strip_suffix(TRAILING) {
+                _ if self.left == 0 => return false,
                 None => return false,
-            }
+                Some(_) if tried == MOST_TRAILING => plain,
+                Some(shorter) => shorter,
+            };
         }
+        false
     }
 
     fn is_wanted(&mut self, candidate: &str, to_the_letter: bool) -> bool {
