@@ -40,7 +40,13 @@ impl Lines {
     /// Reads to the end of the line; false at the end of everything.
     async fn line(&mut self) -> bool {
         loop {
-            let Ok(chunk) = self.read.fill_buf().await else { return false };
+            let chunk = match self.read.fill_buf().await {
+                Ok(chunk) => chunk,
+                Err(error) => {
+                    self.news.complain(message::ends(&error.to_string()));
+                    return false;
+                }
+            };
             if chunk.is_empty() {
                 return false;
             }
