@@ -211,6 +211,16 @@ class PosthouseHeader(_models.BaseModel):
     header_name: str
 
 
+class StdioMcpServer(_models.BaseModel):
+    """An MCP server that runs in the sandbox: where the SDK knows servers behind addresses alone."""
+
+    type: Literal["posthouse_stdio"]
+    name: str
+    command: str
+    args: list[str]
+    env: dict[str, str]
+
+
 class InjectionLocation(_models.BaseModel):
     """Where in a request a value was put."""
 
@@ -242,8 +252,12 @@ class CredentialUses(_models.BaseModel):
     next_page: str | None
 
 
-# Members of the SDK's unions that it does not know, by their tags.
-OWN_MEMBERS: dict[str, Any] = {"posthouse_header": PosthouseHeader}
+# Members of the SDK's unions that it does not know, by their tags. Where the SDK has one model alone,
+# it is as if it had a union.
+OWN_MEMBERS: dict[str, Any] = {
+    "posthouse_header": PosthouseHeader,
+    "posthouse_stdio": StdioMcpServer,
+}
 
 OWN_ROUTES: list[tuple[str, str, Any]] = [
     ("GET", "/posthouse/v1/sandboxes", Sandboxes),

@@ -18,6 +18,7 @@ from typing import Any, Union, get_args, get_origin
 
 import httpx2
 from anthropic import _models
+from anthropic.types.beta import BetaManagedAgentsMCPServerURLDefinition
 from anthropic.types.beta.sessions import BetaManagedAgentsSendSessionEvents
 from anthropic.types.shared.error_type import ErrorType
 
@@ -100,6 +101,8 @@ def check(value: Any, annotation: Any, path: str, own_events: bool = False) -> l
         _, entry = get_args(annotation)
         return [p for key, one in value.items() for p in check(one, entry, f"{path}.{key}")]
     if inspect.isclass(annotation) and issubclass(annotation, _models.BaseModel):
+        if annotation is BetaManagedAgentsMCPServerURLDefinition and isinstance(value, dict):
+            annotation = OWN_MEMBERS.get(str(value.get("type")), annotation)
         return _check_model(value, annotation, path)
     return _check_scalar(value, annotation, path)
 

@@ -11,6 +11,8 @@ from support import TOOLSET, WEATHER, wire
 from world import MODEL, World
 
 DEFAULT_CONFIG = {"enabled": True, "permission_policy": {"type": "always_allow"}}
+SERVER: Any = {"type": "url", "name": "docs", "url": "https://mcp.example.com/mcp"}
+DOCS: Any = {"type": "mcp_toolset", "mcp_server_name": "docs"}
 
 
 def test_a_bare_agent_is_shown_in_full(client: anthropic.Anthropic) -> None:
@@ -85,6 +87,156 @@ def test_configs_hold_what_was_sent_resolved(client: anthropic.Anthropic) -> Non
             {"name": "read", "type": "read", "enabled": True, "permission_policy": allow},
         ],
     }
+
+
+def test_mcp_servers_and_their_toolsets_are_shown_resolved(client: anthropic.Anthropic) -> None:
+    local: Any = {"type": "posthouse_stdio", "name": "local", "command": "npx", "args": ["-y", "x"]}
+    allow, ask = {"type": "always_allow"}, {"type": "always_ask"}
+    of_local: Any = {
+        "type": "mcp_toolset",
+        "mcp_server_name": "local",
+        "default_config": {"enabled": False},
+        "configs": [{"name": "search", "enabled": True, "permission_policy": allow}, {"name": "y"}],
+    }
+    agent = client.beta.agents.create(
+        name="mcp", model=MODEL, mcp_servers=[SERVER, local], tools=[DOCS, of_local]
+    )
+    assert wire(agent)["mcp_servers"] == [SERVER, {**local, "env": {}}]
+    assert wire(agent)["tools"] == [
+        {**DOCS, "default_config": {"enabled": True, "permission_policy": ask}, "configs": []},
+        {
+            **of_local,
+            "default_config": {"enabled": False, "permission_policy": ask},
+            "configs": [
+                {"name": "search", "enabled": True, "permission_policy": allow},
+                {"name": "y", "enabled": False, "permission_policy": ask},
+            ],
+        },
+    ]
+    same = client.beta.agents.update(
+        agent.id, tools=wire(agent)["tools"], mcp_servers=wire(agent)["mcp_servers"]
+    )
+    assert same == agent
+    # What comes of a change is what is checked.
+    for change in ({"tools": []}, {"mcp_servers": []}, {"mcp_servers": [SERVER]}):
+        with pytest.raises(anthropic.BadRequestError, match="mcp_servers"):
+            client.beta.agents.update(agent.id, **change)
+    cleared = client.beta.agents.update(
+        agent.id, tools=[], extra_body={"mcp_servers": None}
+    )
+    assert (cleared.version, cleared.mcp_servers, cleared.tools) == (2, [], [])
+
+
+@pytest.mark.parametrize(
+    ("servers", "toolsets", "wording"),
+    [
+        (
+            [],
+            ["deepwiki"],
+            'references server "deepwiki" which is not defined in mcp_servers',
+        ),
+        (
+            ["deepwiki"],
+            [],
+            "mcp_servers [deepwiki] declared but no mcp_toolset in tools references them",
+        ),
+        (
+            ["deepwiki"],
+            ["deepwiki", "deepwiki"],
+            'duplicate entry for server "deepwiki"; each MCP server may have at most one mcp_toolset',
+        ),
+    ],
+)
+def test_servers_and_toolsets_go_together_in_the_hosted_wording(
+    client: anthropic.Anthropic, servers: list[str], toolsets: list[str], wording: str
+) -> None:
+    sent: Any = {
+        "mcp_servers": [{**SERVER, "name": name} for name in servers],
+        "tools": [{**DOCS, "mcp_server_name": name} for name in toolsets],
+    }
+    with pytest.raises(anthropic.BadRequestError) as caught:
+        client.beta.agents.create(name="x", model=MODEL, **sent)
+    assert str(caught.value.api_message).endswith(wording)
+
+
+def test_options_of_the_web_are_shown_resolved(client: anthropic.Anthropic) -> None:
+    weather: Any = {"type": "tool_reference", "name": WEATHER["name"]}
+    toolset: Any = {
+        **TOOLSET,
+        "configs": [
+            {
+                "name": "web_fetch",
+                "allowed_domains": ["docs.rs"],
+                "max_content_tokens": 20_000,
+                "url_sources": {
+                    "user_input": "none",
+                    "client_tool_results": {"type": "only", "tools": [weather]},
+                },
+            },
+            {
+                "name": "web_search",
+                "enabled": False,
+                "blocked_domains": ["example.com/private"],
+                "user_location": {"type": "approximate", "country": "DE"},
+            },
+        ],
+    }
+    agent = client.beta.agents.create(name="web", model=MODEL, tools=[toolset, WEATHER])
+    fetch, search = wire(agent)["tools"][0]["configs"]
+    allow = {"type": "always_allow"}
+    assert fetch == {
+        "type": "web_fetch",
+        "name": "web_fetch",
+        "enabled": True,
+        "permission_policy": allow,
+        "allowed_domains": ["docs.rs"],
+        "blocked_domains": None,
+        "max_content_tokens": 20_000,
+        "url_sources": {
+            "user_input": {"type": "none"},
+            "client_tool_results": {"type": "only", "tools": [weather]},
+            "server_tool_results": None,
+        },
+    }
+    assert search == {
+        "type": "web_search",
+        "name": "web_search",
+        "enabled": False,
+        "permission_policy": allow,
+        "allowed_domains": None,
+        "blocked_domains": ["example.com/private"],
+        "user_location": {
+            "type": "approximate",
+            "city": None,
+            "region": None,
+            "country": "DE",
+            "timezone": None,
+        },
+    }
+    for name, options, wording in [
+        (
+            "web_fetch",
+            {"allowed_domains": ["a.com"], "blocked_domains": ["b.com"]},
+            "Only one of allowed_domains or blocked_domains may be set.",
+        ),
+        (
+            "web_search",
+            {"allowed_domains": []},
+            "allowed_domains: Empty list of domains is ambiguous. Provide at least one domain or null.",
+        ),
+        (
+            "web_fetch",
+            {"allowed_domains": ["10.0.0.1"]},
+            "allowed_domains.0: IP addresses are not supported; "
+            'provide a plain hostname like "example.com"',
+        ),
+    ]:
+        config: Any = {"name": name, "enabled": False, **options}
+        with pytest.raises(anthropic.BadRequestError) as caught:
+            client.beta.agents.create(
+                name="x", model=MODEL, tools=[{**TOOLSET, "configs": [config]}]
+            )
+        assert str(caught.value.api_message).endswith(wording)
 
 
 def test_a_change_makes_a_version(client: anthropic.Anthropic) -> None:
@@ -211,7 +363,7 @@ def test_lists_are_bounded_by_time(client: anthropic.Anthropic) -> None:
         ({"tools": [{**WEATHER, "name": "two words"}]}, "tools[0].name"),
         ({"tools": [{**WEATHER, "description": ""}]}, "tools[0].description"),
         ({"tools": [{**WEATHER, "input_schema": {"type": "array"}}]}, "tools[0].input_schema"),
-        ({"tools": [{"type": "mcp_toolset", "mcp_server_name": "x"}]}, "tools[0]"),
+        ({"tools": [{"type": "mcp_toolset", "mcp_server_name": "x"}]}, "tools.0.mcp_toolset"),
         (
             {
                 "tools": [

@@ -343,7 +343,7 @@ def test_times_are_understood_in_every_form(world: World) -> None:
 
 
 @pytest.mark.parametrize("empty", [None, [], {}])
-@pytest.mark.parametrize("field", ["mcp_servers", "skills", "multiagent"])
+@pytest.mark.parametrize("field", ["skills", "multiagent"])
 def test_nothing_may_be_asked_of_what_is_not_supported(
     world: World, field: str, empty: object
 ) -> None:

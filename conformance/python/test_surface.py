@@ -100,8 +100,29 @@ def walk(world: World, http: httpx2.Client, suffix: str = "") -> None:
             "configs": [
                 *ASKING_TOOLSET["configs"],
                 {"name": "read", "enabled": False},
-                {"name": "web_fetch", "enabled": False},
-                {"name": "web_search", "enabled": False},
+                {
+                    "name": "web_fetch",
+                    "enabled": False,
+                    "allowed_domains": ["docs.rs"],
+                    "max_content_tokens": 20_000,
+                    "url_sources": {
+                        "user_input": "all",
+                        "client_tool_results": {
+                            "type": "except",
+                            "tools": [{"type": "tool_reference", "name": WEATHER["name"]}],
+                        },
+                        "server_tool_results": {
+                            "type": "only",
+                            "tools": [{"type": "tool_reference", "name": "web_search"}],
+                        },
+                    },
+                },
+                {
+                    "name": "web_search",
+                    "enabled": False,
+                    "blocked_domains": ["example.com/private"],
+                    "user_location": {"type": "approximate", "country": "DE"},
+                },
             ],
         },
         WEATHER,
@@ -114,7 +135,27 @@ def walk(world: World, http: httpx2.Client, suffix: str = "") -> None:
             "model": {"id": MODEL, "effort": {"type": "low"}},
             "tools": tools,
             "metadata": {"a": "b"},
-            "posthouse": {"fallback": [OTHER]},
+            "posthouse": {"fallback": [OTHER], "mcp_elicitation": "defaults"},
+        },
+    )
+    call(
+        "POST",
+        "/v1/agents",
+        {
+            "name": "connected",
+            "model": MODEL,
+            "mcp_servers": [
+                {"type": "url", "name": "docs", "url": "https://mcp.example.com/mcp"},
+                {"type": "posthouse_stdio", "name": "local", "command": "x", "env": {"A": "1"}},
+            ],
+            "tools": [
+                {"type": "mcp_toolset", "mcp_server_name": "docs"},
+                {
+                    "type": "mcp_toolset",
+                    "mcp_server_name": "local",
+                    "configs": [{"name": "search", "enabled": False}],
+                },
+            ],
         },
     )
     one = f"/v1/agents/{agent['id']}"

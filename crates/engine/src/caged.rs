@@ -13,7 +13,7 @@ use std::{
 
 use posthouse_protocol::{Micros, file, id::IdKind};
 use posthouse_sandbox::{
-    Cages, Mount, Place, Source,
+    Cages, Mount, Place, Refused, Source,
     journal::Found,
     settings::Start,
     tools::{LOOKS, Outcome},
@@ -32,8 +32,8 @@ use tokio::sync::oneshot;
 
 use crate::{
     clock::{Chance, Clock},
-    own::SessionOpened,
-    tools::{Hands, ToolCall, ToolFuture, ToolOutcome, UNKNOWN_OUTCOME, Work},
+    sessions,
+    tools::{Hands, Pipe, Program, ToolCall, ToolFuture, ToolOutcome, UNKNOWN_OUTCOME, Work},
     vault::{KeeperOf, Vaults},
 };
 
@@ -168,15 +168,13 @@ impl Caged {
             return Ok(place.clone());
         }
         let log = &self.parts.log;
-        let row = log.row(session)?.ok_or_else(|| Error::Damaged("no such session".into()))?;
-        let first = Range { before: 2, ..Range::after(0) };
-        let opened = log.read(row.number, &first)?;
-        let opened: SessionOpened = opened
-            .first()
-            .and_then(|record| serde_json::from_str(&record.payload).ok())
-            .ok_or_else(|| Error::Damaged("the session's first record can't be read".into()))?;
-        let networking =
-            networking::networking(&opened).map_err(|error| Error::Damaged(error.to_string()))?;
+        let (row, document) = log
+            .row_and_document(session)?
+            .ok_or_else(|| Error::Damaged("no such session".into()))?;
+        let now = sessions::read_document(&document)?;
+        let opened = sessions::read_opened(&log.read(row.number, &Range::first())?)?;
+        let networking = networking::networking(&opened, &now.agent.mcp_servers)
+            .map_err(|error| Error::Damaged(error.to_string()))?;
         let session = Arc::clone(session);
         let keeper = self.parts.vaults.keeper(KeeperOf {
             session: Arc::clone(&session),
@@ -237,6 +235,17 @@ impl Caged {
                 ToolOutcome::error(refused.to_string())
             }
         }
+    }
+
+    /// Keeps a text as the result of a call. A session without files gets them with its sandbox.
+    async fn keep_in(&self, place: Place, call: &Arc<str>, text: String) -> Result<String, String> {
+        let cages = &self.parts.cages;
+        if !cages.has_files(&place.session) {
+            cages.start(place.clone()).await.map_err(|refused| refused.to_string())?;
+        }
+        let (cages, call) = (Arc::clone(cages), Arc::clone(call));
+        let kept = tokio::task::spawn_blocking(move || cages.keep_text(&place, &call, &text));
+        kept.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
     }
 
     /// Takes in what the tools have put out and nobody has taken in yet.
@@ -435,6 +444,46 @@ impl Hands for Caged {
         // A caller who leaves does not stop it halfway.
         Box::pin(async move {
             let _ = deleting.await;
+        })
+    }
+
+    fn start_server(
+        &self,
+        session: &Arc<str>,
+        program: Program,
+    ) -> Work<Result<Box<dyn Pipe>, String>> {
+        let (hands, session) = (self.clone(), Arc::clone(session));
+        Box::pin(async move {
+            let place = hands.place(&session).map_err(|error| {
+                tracing::error!(%session, %error, "a sandbox can't be described");
+                "The sandbox can't be started.".to_owned()
+            })?;
+            let Program { name, command, args, env } = program;
+            let program =
+                posthouse_sandbox::Program { command, args, env: env.into_iter().collect() };
+            match hands.parts.cages.start_program(&place, program).await {
+                Ok(pipe) => Ok(Box::new(pipe) as Box<dyn Pipe>),
+                Err(Refused::Program(why)) => Err(format!("The program of {name:?} {why}")),
+                Err(refused) => {
+                    tracing::warn!(%session, %refused, "there is no sandbox");
+                    Err(refused.to_string())
+                }
+            }
+        })
+    }
+
+    fn keep_text(&self, call: &ToolCall, text: String) -> Work<Option<String>> {
+        let (hands, call) = (self.clone(), call.clone());
+        Box::pin(async move {
+            let session = &call.session;
+            let kept = match hands.place(session) {
+                Ok(place) => hands.keep_in(place, &call.call, text).await,
+                Err(error) => Err(error.to_string()),
+            };
+            if let Err(error) = &kept {
+                tracing::warn!(%session, error, "a long result was not kept in a file");
+            }
+            kept.ok()
         })
     }
 

@@ -7,9 +7,8 @@
 use std::{ops::Range, sync::Arc};
 
 use posthouse_model::{Effort, Item, Request, Resolved, ToolSpec};
-use posthouse_protocol::agent::{self, SessionAgent, Speed, Tools as _};
+use posthouse_protocol::agent::{self, Speed};
 use posthouse_store::Seq;
-use serde_json::value::to_raw_value;
 
 use crate::{
     prompt,
@@ -36,11 +35,16 @@ pub struct Context {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full;
 
-/// Builds the request for a thread.
+/// Builds the request for a thread, which shows those tools.
 ///
 /// # Errors
 /// [`Full`] when it can't be made to fit.
-pub fn build(state: &State, thread: &Thread, resolved: &Resolved) -> Result<Context, Full> {
+pub fn build(
+    state: &State,
+    thread: &Thread,
+    resolved: &Resolved,
+    tools: Arc<[ToolSpec]>,
+) -> Result<Context, Full> {
     let (trimmed_before, items) = fit(thread, resolved.spec.window)?;
     let model = thread.model(&state.agent);
     Ok(Context {
@@ -52,30 +56,11 @@ pub fn build(state: &State, thread: &Thread, resolved: &Resolved) -> Result<Cont
             fast: model.speed == Speed::Fast,
             inference_geo: model.inference_geo.clone(),
             system: prompt::system(&state.agent, state.opened_at),
-            tools: tools(&state.agent),
+            tools,
             items,
         },
         trimmed_before,
     })
-}
-
-/// The tools that the model is told of, in a fixed order: the built-in ones, then the client's.
-fn tools(agent: &SessionAgent) -> Arc<[ToolSpec]> {
-    let built_in = agent.tools.built_in().into_iter().filter_map(|(tool, _)| {
-        Some(ToolSpec {
-            name: tool.as_str().to_owned(),
-            description: prompt::describe(tool).to_owned(),
-            input_schema: to_raw_value(&prompt::input_schema(tool)).ok()?,
-        })
-    });
-    let custom = agent.tools.custom().filter_map(|tool| {
-        Some(ToolSpec {
-            name: tool.name.clone(),
-            description: tool.description.clone(),
-            input_schema: to_raw_value(&tool.input_schema).ok()?,
-        })
-    });
-    built_in.chain(custom).collect()
 }
 
 /// The conversation, and the place before which its tool results are left out.

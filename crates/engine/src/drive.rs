@@ -5,10 +5,12 @@
 //! takes the same road as a first start.
 
 mod ask;
+mod calls;
+mod kit;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use posthouse_model::Usage;
+use posthouse_model::{ToolSpec, Usage};
 use posthouse_protocol::agent::SessionAgent;
 use posthouse_store::{
     Appended, Crash, Draft, Record, WorkError,
@@ -24,11 +26,13 @@ use crate::{
     own::{self, ToolStarted},
     sessions,
     settle::{self, Moment},
-    state::{Call, State},
+    state::State,
     step::{self, Effect},
     summary::{Summary, ThreadSummary},
-    tools::ToolCall,
+    toolbox::Toolbox,
 };
+
+pub(crate) use kit::Kit;
 
 /// Why a drive has stopped before its session came to rest.
 #[derive(Debug, Error)]
@@ -80,21 +84,23 @@ pub(crate) async fn drive(
     };
     core.faults().point("wake.after_claim")?;
     let (tower, landings) = mpsc::unbounded_channel();
-    let state = match core.cache.take(session) {
-        Some(state) if state.head <= row.head => state,
+    let (state, kit) = match core.cache.take(session) {
+        Some((state, kit)) if state.head <= row.head => (state, kit),
         _ => {
             let records = core.log.read_many(row.number, Range::after(0)).await?;
-            State::fold(&records).map_err(Stopped::Log)?
+            (State::fold(&records).map_err(Stopped::Log)?, Kit::default())
         }
     };
     let mut drive = Drive {
         core,
         session: Arc::clone(session),
+        workspace: row.workspace.into(),
         number: row.number,
         fence: row.fence,
         state,
         flights: HashMap::new(),
         landed: HashMap::new(),
+        kit,
         prefix: None,
         tower,
         landings,
@@ -105,7 +111,7 @@ pub(crate) async fn drive(
     drive.catch_up(row.head)?;
     let result = drive.run(poked).await;
     if result.is_ok() {
-        core.cache.keep(session, drive.state);
+        core.cache.keep(session, (drive.state, drive.kit));
     }
     result
 }
@@ -133,14 +139,17 @@ pub(crate) async fn give_up(core: &Core, session: &str) -> Result<(), Stopped> {
 struct Drive<'a> {
     core: &'a Arc<Core>,
     session: Arc<str>,
+    workspace: Arc<str>,
     number: i64,
     fence: i64,
     state: State,
     flights: HashMap<Effect, Flight>,
     /// Results of tools that wait for those of calls before them.
     landed: HashMap<Effect, Outcome>,
-    /// The agent whose system prompt and tools this drive has kept, and their hash.
-    prefix: Option<(Arc<SessionAgent>, String)>,
+    /// The tools that models are shown.
+    kit: Kit,
+    /// The agent and the tools that this drive has kept the beginning of requests for, and its hash.
+    prefix: Option<(Arc<SessionAgent>, Arc<[ToolSpec]>, String)>,
     tower: flight::Tower,
     landings: mpsc::UnboundedReceiver<Landing>,
 }
@@ -211,13 +220,13 @@ impl Drive<'_> {
                     return Ok(true);
                 }
                 Effect::Tool { thread, call } => {
-                    if let Some(call) = self.tool_call(thread, call) {
-                        let search = self.core.hands.recover(call);
+                    let toolbox = self.toolbox_at_hand(thread).await?;
+                    if let Some(search) = self.recover(&toolbox, thread, call) {
                         let flight = flight::tool(effect.clone(), search, self.tower.clone());
                         self.flights.insert(effect, flight);
                     }
                 }
-                Effect::SleepUntil { .. } => {}
+                Effect::List { .. } | Effect::SleepUntil { .. } => {}
             }
         }
         Ok(false)
@@ -236,14 +245,24 @@ impl Drive<'_> {
                     let flight = flight::sleep(effect.clone(), rest, self.tower.clone());
                     self.flights.insert(effect, flight);
                 }
+                Effect::List { thread } => {
+                    let work = self.core.outside.list(self.standpoint());
+                    self.core.faults().point("list.after_start")?;
+                    tracing::debug!(session = %self.session, %thread, "MCP servers are asked");
+                    let flight = flight::list(effect.clone(), work, self.tower.clone());
+                    self.flights.insert(effect, flight);
+                }
                 Effect::Tool { thread, call } => {
-                    let Some(tool_call) = self.tool_call(thread, call) else { continue };
+                    let toolbox = self.toolbox_at_hand(thread).await?;
+                    if !self.is_call(thread, call) {
+                        continue;
+                    }
                     self.core.faults().point("tool.before_start")?;
                     let started = ToolStarted { call: Arc::clone(call) };
                     let line = line::own_record(own::kind::TOOL_STARTED, thread, &started);
                     self.append_lines(vec![line]).await?;
                     self.core.faults().point("tool.after_start")?;
-                    let work = self.core.hands.call(tool_call);
+                    let Some(work) = self.run_call(&toolbox, thread, call) else { continue };
                     let flight = flight::tool(effect.clone(), work, self.tower.clone());
                     self.flights.insert(effect, flight);
                 }
@@ -267,10 +286,21 @@ impl Drive<'_> {
             }
             Effect::Model { thread, .. } => {
                 self.flights.remove(&effect);
-                let lines = self.settle_model(&effect, thread, outcome);
+                let toolbox = self.toolbox_at_hand(thread).await?;
+                let lines = self.settle_model(&toolbox, &effect, thread, outcome);
                 self.core.faults().point("model.before_append")?;
                 self.append_with_rest(lines).await?;
                 self.core.faults().point("model.after_append")?;
+            }
+            Effect::List { thread } => {
+                self.flights.remove(&effect);
+                let wanted = step::step(&self.state, &self.core.limits).effects.contains(&effect);
+                if let Outcome::Listed(listings) = outcome
+                    && wanted
+                {
+                    let thread = Arc::clone(thread);
+                    self.append_lists(&thread, listings).await?;
+                }
             }
             Effect::SleepUntil { thread, .. } => {
                 self.flights.remove(&effect);
@@ -284,45 +314,13 @@ impl Drive<'_> {
         Ok(())
     }
 
-    /// Appends the results that have come, in the order of their calls: one that has come early
-    /// waits for those before it. Until then it counts as under way, so that nothing is started
-    /// twice; after a crash the tool's journal has it.
-    async fn append_results(&mut self, thread: &Arc<str>) -> Result<(), Stopped> {
-        loop {
-            let next =
-                self.state.thread(thread).into_iter().flat_map(|thread| &thread.calls).find_map(
-                    |call| {
-                        let (thread, call) = (Arc::clone(thread), Arc::clone(&call.event));
-                        let effect = Effect::Tool { thread, call };
-                        self.flights.contains_key(&effect).then_some(effect)
-                    },
-                );
-            let Some(effect) = next else {
-                // Nobody waits for what is left.
-                let is_left = |effect: &Effect| match effect {
-                    Effect::Tool { thread: of, .. } => of == thread,
-                    Effect::Model { .. } | Effect::SleepUntil { .. } => false,
-                };
-                self.flights.retain(|effect, _| !is_left(effect));
-                self.landed.retain(|effect, _| !is_left(effect));
-                return Ok(());
-            };
-            let Some(outcome) = self.landed.remove(&effect) else { return Ok(()) };
-            self.flights.remove(&effect);
-            let Effect::Tool { call, .. } = &effect else { return Ok(()) };
-            let line = match outcome {
-                Outcome::Tool(outcome) => {
-                    line::tool_result(thread, call, &outcome.content, outcome.is_error)
-                }
-                _ => line::error_result(thread, call, step::INTERRUPTED),
-            };
-            self.core.faults().point("tool.before_append")?;
-            self.append_lines(vec![line]).await?;
-            self.core.faults().point("tool.after_append")?;
-        }
-    }
-
-    fn settle_model(&self, effect: &Effect, thread: &Arc<str>, outcome: Outcome) -> Vec<Line> {
+    fn settle_model(
+        &self,
+        toolbox: &Toolbox,
+        effect: &Effect,
+        thread: &Arc<str>,
+        outcome: Outcome,
+    ) -> Vec<Line> {
         let now = self.core.clock.now();
         // What nobody waits for any more is not kept, but for what it has cost.
         let wanted = step::step(&self.state, &self.core.limits).effects.contains(effect);
@@ -332,8 +330,8 @@ impl Drive<'_> {
                 let cost = asked.cost(&response.usage);
                 let mut random = || self.core.chance.bytes();
                 let mut scribe = Scribe { now, random: &mut random };
-                let agent = &self.state.agent;
-                settle::response(agent, thread, &asked, response, cost, &previewed, &mut scribe)
+                let Some(thread) = self.state.thread(thread) else { return Vec::new() };
+                settle::response(toolbox, thread, &asked, response, cost, &previewed, &mut scribe)
             }
             Outcome::Failed { asked, failure } if wanted => {
                 let agent = &self.state.agent;
@@ -359,19 +357,10 @@ impl Drive<'_> {
                 let cost = asked.cost(&usage);
                 settle::closed_span(thread, &asked.span, &usage, cost, interrupted)
             }
-            Outcome::Tool(_) | Outcome::ToolStopped | Outcome::Awake => Vec::new(),
+            Outcome::Tool(_) | Outcome::ToolStopped | Outcome::Listed(_) | Outcome::Awake => {
+                Vec::new()
+            }
         }
-    }
-
-    fn tool_call(&self, thread: &Arc<str>, event: &Arc<str>) -> Option<ToolCall> {
-        let Call { name, input, .. } = self.state.thread(thread)?.call(event)?;
-        Some(ToolCall {
-            session: Arc::clone(&self.session),
-            thread: Arc::clone(thread),
-            call: Arc::clone(event),
-            name: Arc::clone(name),
-            input: Arc::clone(input),
-        })
     }
 
     fn agent_name(&self, thread: &Arc<str>) -> String {
@@ -427,6 +416,7 @@ impl Drive<'_> {
         if let Some(work) = self.core.hands.rest(&self.session) {
             work.await;
         }
+        self.core.outside.rest(&self.session);
     }
 
     /// The work that would follow these drafts, if it is to come to rest.

@@ -1,4 +1,4 @@
-//! Effects that are under way: a model's answer, a tool, a wait.
+//! Effects that are under way: a model's answer, a tool, a list of tools, a wait.
 //!
 //! A flight knows nothing of the log. It shows previews beside it, and reports once.
 
@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     settle::{Asked, Previewed},
     step::Effect,
-    tools::{Hands, ToolFuture, ToolOutcome},
+    tools::{Hands, Listing, ToolFuture, ToolOutcome, Work},
 };
 
 /// The end of a flight.
@@ -44,6 +44,7 @@ pub(crate) enum Outcome {
     Tool(ToolOutcome),
     /// A tool that was stopped.
     ToolStopped,
+    Listed(Vec<Listing>),
     Awake,
 }
 
@@ -272,6 +273,14 @@ pub(crate) fn tool(effect: Effect, work: ToolFuture, tower: Tower) -> Flight {
             _ = stopped => Outcome::ToolStopped,
             outcome = work => Outcome::Tool(outcome),
         };
+        let _ = tower.send(Landing { effect, outcome });
+    })
+}
+
+/// Asks for the tools of MCP servers.
+pub(crate) fn list(effect: Effect, work: Work<Vec<Listing>>, tower: Tower) -> Flight {
+    launch(Stop::Silent, async move {
+        let outcome = Outcome::Listed(work.await);
         let _ = tower.send(Landing { effect, outcome });
     })
 }

@@ -223,7 +223,7 @@ impl Intake<'_> {
             let closing = match call.awaits {
                 Awaits::Result => step::close_for_client(&self.thread, &call.id),
                 Awaits::Confirmation => {
-                    line::error_result(&self.thread, &call.id, step::INTERRUPTED)
+                    line::error_result(&self.thread, call.family, &call.id, step::INTERRUPTED)
                 }
             };
             self.push(closing)?;

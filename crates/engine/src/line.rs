@@ -14,7 +14,8 @@ use serde_json::{Map, Value, json};
 use crate::{
     own::{self, InputTaken},
     state::Ending,
-    summary::Summary,
+    summary::{Family, Summary},
+    tools::Trouble,
 };
 
 /// A record that is to be appended.
@@ -50,7 +51,10 @@ impl Line {
     #[must_use]
     pub fn opens_call(&self) -> bool {
         let (Self::Event { kind, .. } | Self::Ready { kind, .. }) = self else { return false };
-        matches!(*kind, wire::AGENT_TOOL_USE | wire::AGENT_CUSTOM_TOOL_USE)
+        matches!(
+            *kind,
+            wire::AGENT_TOOL_USE | wire::AGENT_CUSTOM_TOOL_USE | wire::AGENT_MCP_TOOL_USE
+        )
     }
 }
 
@@ -202,19 +206,30 @@ pub fn input_taken(thread: &Arc<str>, seq: Seq, id: &Arc<str>) -> Line {
 
 /// The result of a call that the server has to give.
 #[must_use]
-pub fn tool_result(thread: &Arc<str>, call: &str, content: &Value, is_error: bool) -> Line {
-    event(
-        wire::AGENT_TOOL_RESULT,
-        thread,
-        json!({ "tool_use_id": call, "content": content, "is_error": is_error }),
-    )
+pub fn tool_result(
+    thread: &Arc<str>,
+    family: Family,
+    call: &str,
+    content: &Value,
+    is_error: bool,
+) -> Line {
+    let (kind, name) = match family {
+        Family::BuiltIn => (wire::AGENT_TOOL_RESULT, "tool_use_id"),
+        Family::Mcp => (wire::AGENT_MCP_TOOL_RESULT, "mcp_tool_use_id"),
+    };
+    event(kind, thread, json!({ name: call, "content": content, "is_error": is_error }))
 }
 
 /// The result of a call that gives an error and nothing else.
 #[must_use]
-pub fn error_result(thread: &Arc<str>, call: &str, text: impl Into<Cow<'static, str>>) -> Line {
+pub fn error_result(
+    thread: &Arc<str>,
+    family: Family,
+    call: &str,
+    text: impl Into<Cow<'static, str>>,
+) -> Line {
     let text = text.into();
-    tool_result(thread, call, &json!([{ "type": "text", "text": text }]), true)
+    tool_result(thread, family, call, &json!([{ "type": "text", "text": text }]), true)
 }
 
 /// The end of a model request.
@@ -261,6 +276,24 @@ pub fn session_error(thread: &Arc<str>, kind: &str, message: &str, retry_status:
                 "type": kind,
                 "message": message,
                 "retry_status": { "type": retry_status },
+            },
+        }),
+    )
+}
+
+/// The `session.error` of an MCP server that can't be used. The session goes on without it, and tries
+/// it again at the beginning of its next turn; nothing is tried before, so that it is not `retrying`.
+#[must_use]
+pub fn server_trouble(thread: &Arc<str>, trouble: &Trouble) -> Line {
+    event(
+        wire::SESSION_ERROR,
+        thread,
+        json!({
+            "error": {
+                "type": trouble.kind.as_str(),
+                "mcp_server_name": trouble.server,
+                "message": trouble.message,
+                "retry_status": { "type": "exhausted" },
             },
         }),
     )

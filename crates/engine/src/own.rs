@@ -23,6 +23,9 @@ pub mod kind {
     pub const MODEL_SUBSTITUTED: &str = "model_substituted";
     pub const TOOL_STARTED: &str = "tool_started";
     pub const TOOL_CLOSED: &str = "tool_closed";
+    pub const TOOLS_LISTED: &str = "tools_listed";
+    pub const TOOLS_LOADED: &str = "tools_loaded";
+    pub const SEARCHED: &str = "searched";
 }
 
 /// The first record of a log: everything from outside that the fold rests on.
@@ -145,6 +148,9 @@ pub struct CallLink {
     pub event: Arc<str>,
     /// The provider's own id of the call.
     pub call_id: String,
+    /// The name that the model has called, where the event has another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<Arc<str>>,
     /// Why the call can't run, in a sentence for the model; `None` when it may.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
@@ -204,4 +210,44 @@ pub struct ToolClosed {
     pub call: Arc<str>,
     /// What the model is told instead of a result.
     pub reason: String,
+}
+
+/// The agent's MCP servers have been asked for their tools, at the beginning of a turn. Without any
+/// server it says that the lists are lost, so that they are asked for again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolsListed {
+    /// What each has answered, in the agent's order.
+    pub servers: Vec<ServerListed>,
+}
+
+/// What one MCP server has answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerListed {
+    /// The server, as the agent names it.
+    pub name: Arc<str>,
+    /// SHA-256 of its list, hex; the session's blob of that name holds it. `None` when there is none.
+    pub hash: Option<Arc<str>>,
+    /// How many tools it has.
+    pub tools: usize,
+    /// Why there is no list.
+    pub error: Option<String>,
+}
+
+/// Tools of MCP servers are put before the model from here on, though there are too many of them to
+/// put all before it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolsLoaded {
+    /// Their names, as the model calls them.
+    pub names: Vec<Arc<str>>,
+}
+
+/// A call has searched the web, which has a price.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Searched {
+    /// The id of the `…_use` event.
+    pub call: Arc<str>,
+    /// How many searches.
+    pub requests: u32,
+    /// What they cost by the price list, in billionths of a dollar.
+    pub cost: u64,
 }

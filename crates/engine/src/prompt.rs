@@ -31,6 +31,69 @@ pub fn system(agent: &SessionAgent, opened_at: Micros) -> String {
 pub const TRIMMED: &str =
     "[This older tool result was left out to make room. Call the tool again if it is needed.]";
 
+/// What a model is told of the tool that searches the tools of MCP servers, which have so many each.
+#[must_use]
+pub fn find_tools(servers: &[(&str, usize)]) -> String {
+    format!(
+        "Search the tools of the connected MCP servers; there are too many to show them all at once. \
+         Gives those that fit best, which can be called from then on. Search before you say that \
+         something can't be done. {}",
+        list(servers)
+    )
+}
+
+/// The JSON Schema of that tool's input.
+#[must_use]
+pub fn find_tools_schema() -> serde_json::Value {
+    serde_json::json!({
+        "type": "object",
+        "properties": {
+            "query": {
+                "type": "string",
+                "description": "Words for what the tool should do, or its name.",
+            },
+            "server": { "type": "string", "description": "Search this server's tools alone." },
+        },
+        "required": ["query"],
+    })
+}
+
+/// What a model is told that has searched without a query.
+pub const FIND_TOOLS_INPUT: &str =
+    "The input has no query. Send {\"query\": \"words for what the tool should do\"}.";
+
+/// What stands before the tools that a search has found.
+pub const FOUND: &str = "These tools can be called now:";
+
+/// What a model is told whose search has found nothing.
+#[must_use]
+pub fn nothing_found(servers: &[(&str, usize)]) -> String {
+    format!("No tool fits. Try other words. {}", list(servers))
+}
+
+/// What a model is told that has searched the tools of a server that has none.
+#[must_use]
+pub fn no_such_server(servers: &[(&str, usize)]) -> String {
+    format!("No such server has tools now. {}", list(servers))
+}
+
+fn list(servers: &[(&str, usize)]) -> String {
+    let each = |(name, count): &(&str, usize)| format!("{name:?} ({count} tools)");
+    let servers: Vec<_> = servers.iter().map(each).collect();
+    format!("The servers: {}.", servers.join(", "))
+}
+
+/// What a result says that was too long for the conversation, behind its beginning. Without a path
+/// the rest of it is lost.
+#[must_use]
+pub fn spilled(length: usize, shown: usize, path: Option<&str>) -> String {
+    let cut = format!("[This result has {length} characters; the first {shown} are shown.");
+    match path {
+        Some(path) => format!("{cut} The whole text is in the sandbox's file {path}.]"),
+        None => format!("{cut} There is no sandbox to keep the rest. Ask for less.]"),
+    }
+}
+
 const WHERE: &str = "Where to look; the working directory by default.";
 
 /// What a model is told of a built-in tool.

@@ -103,6 +103,17 @@ pub fn read_document(document: &str) -> Result<Document, Error> {
     read_json(document)
 }
 
+/// Reads what a session was opened with: its first record.
+///
+/// # Errors
+/// [`Error::Damaged`] when it is not what this version writes.
+pub fn read_opened(first: &[Record]) -> Result<SessionOpened, Error> {
+    first
+        .first()
+        .and_then(|record| serde_json::from_str(&record.payload).ok())
+        .ok_or_else(|| Error::Damaged("the session's first record can't be read".into()))
+}
+
 /// The first records of a session, and whether they wake it. Each credential that is `unreachable`
 /// gets an event of its own, before anything else happens.
 ///

@@ -9,16 +9,19 @@ use posthouse_model::{
 };
 use posthouse_protocol::{
     Micros,
-    agent::{Policy, SessionAgent, Tools as _},
+    agent::{Policy, SessionAgent},
     event::kind as wire,
 };
 use serde_json::{json, value::RawValue};
 
 use crate::{
     line::{self, Line, Scribe},
-    own::{self, CallLink, Refusal, RequestFailed, ResponseKept, RetryScheduled, StopKind},
+    own::{
+        self, CallLink, Refusal, RequestFailed, ResponseKept, RetryScheduled, StopKind, ToolsLoaded,
+    },
     state::Thread,
     summary::ThreadSummary,
+    toolbox::{Owner, Tool, Toolbox},
 };
 
 /// Attempts at one model request, at most.
@@ -78,10 +81,10 @@ pub struct Moment {
 }
 
 /// A response, as records: thinking, message and calls in the order of their blocks, then the
-/// span's end, then the response itself.
+/// span's end, then the response itself, and which tools it has called that were not shown to it.
 pub fn response(
-    agent: &SessionAgent,
-    thread: &Arc<str>,
+    toolbox: &Toolbox,
+    Thread { id: thread, loaded, .. }: &Thread,
     asked: &Asked,
     response: Response,
     cost: Option<u64>,
@@ -91,6 +94,7 @@ pub fn response(
     let refused = matches!(response.stop, Stop::Refusal { .. });
     let mut lines = Vec::new();
     let mut calls = Vec::new();
+    let mut unseen: Vec<Arc<str>> = Vec::new();
     let mut message: Option<(Arc<str>, Vec<serde_json::Value>)> = None;
     for (index, block) in response.blocks.iter().enumerate() {
         if let View::Text(text) = &block.view {
@@ -116,12 +120,23 @@ pub fn response(
             // What a refused response has called must not run, and nothing answers it.
             View::ToolUse { call_id, name, input } if !refused => {
                 let id = scribe.event_id();
-                let verdict = judge(agent, name, input.is_some());
-                lines.push(tool_use(thread, &id, name, input.as_deref(), &verdict));
+                let tool = toolbox.called(name, asked.spec.window);
+                let verdict = judge(tool, name, input.is_some());
+                let called = Called { tool, name, input: input.as_deref() };
+                lines.push(tool_use(thread, &id, &called, &verdict));
+                let own_name = tool.and_then(Tool::server_name);
+                if let Some(tool) = tool.filter(|_| own_name.is_some())
+                    && toolbox.is_searched(asked.spec.window)
+                    && !loaded.contains(&tool.name)
+                    && !unseen.contains(&tool.name)
+                {
+                    unseen.push(Arc::clone(&tool.name));
+                }
                 calls.push(CallLink {
                     block: index,
                     event: id,
                     call_id: call_id.clone(),
+                    name: own_name.map(|_| name.as_str().into()),
                     refused: match verdict {
                         Verdict::Refuse(reason) => Some(reason),
                         _ => None,
@@ -152,6 +167,10 @@ pub fn response(
             calls,
         },
     ));
+    if !unseen.is_empty() {
+        let loaded = ToolsLoaded { names: unseen };
+        lines.push(line::own_record(own::kind::TOOLS_LOADED, thread, &loaded));
+    }
     if stop == StopKind::WindowExceeded {
         lines.push(window_full(thread));
     }
@@ -289,37 +308,46 @@ enum Verdict {
     Refuse(String),
 }
 
-fn judge(agent: &SessionAgent, name: &str, complete: bool) -> Verdict {
+fn judge(tool: Option<&Tool>, name: &str, complete: bool) -> Verdict {
     if !complete {
         return Verdict::Refuse(CUT_OFF.to_owned());
     }
-    if agent.tools.custom().any(|tool| tool.name == name) {
-        return Verdict::Client;
-    }
-    match agent.tools.permission(name) {
-        Some(Policy::AlwaysAllow) => Verdict::Run,
-        Some(Policy::AlwaysAsk) => Verdict::Ask,
+    match tool.map(|tool| &tool.owner) {
+        Some(Owner::Client) => Verdict::Client,
+        Some(Owner::BuiltIn(policy) | Owner::Mcp { policy, .. }) => match policy {
+            Policy::AlwaysAllow => Verdict::Run,
+            Policy::AlwaysAsk => Verdict::Ask,
+        },
         None => Verdict::Refuse(format!("There is no tool {name:?} that this agent may use.")),
     }
 }
 
-fn tool_use(
-    thread: &Arc<str>,
-    id: &str,
-    name: &str,
-    input: Option<&RawValue>,
-    verdict: &Verdict,
-) -> Line {
+/// A call as the model has made it.
+struct Called<'a> {
+    /// The tool, when there is one of that name.
+    tool: Option<&'a Tool>,
+    name: &'a str,
+    input: Option<&'a RawValue>,
+}
+
+fn tool_use(thread: &Arc<str>, id: &str, called: &Called<'_>, verdict: &Verdict) -> Line {
     // The input goes in as text: what the model wrote must come out to the letter.
     // Line breaks between its tokens alone can't stay: an event is one line on a stream.
-    let input = input.map_or("{}", RawValue::get).replace(['\n', '\r'], " ");
-    let name = json!(name);
-    let start = format!("{{\"id\":\"{id}\",\"name\":{name},\"input\":{input}");
+    let input = called.input.map_or("{}", RawValue::get).replace(['\n', '\r'], " ");
+    let (usual, start) = match called.tool.and_then(Tool::server_name) {
+        Some((server, tool)) => {
+            let (server, tool) = (json!(server), json!(tool));
+            let names = format!("\"mcp_server_name\":{server},\"name\":{tool}");
+            (wire::AGENT_MCP_TOOL_USE, names)
+        }
+        None => (wire::AGENT_TOOL_USE, format!("\"name\":{}", json!(called.name))),
+    };
+    let start = format!("{{\"id\":\"{id}\",{start},\"input\":{input}");
     let (kind, rest) = match verdict {
         Verdict::Client => (wire::AGENT_CUSTOM_TOOL_USE, String::new()),
-        Verdict::Run => (wire::AGENT_TOOL_USE, evaluated("allow", Some("always_allow"))),
-        Verdict::Ask => (wire::AGENT_TOOL_USE, evaluated("ask", Some("always_ask"))),
-        Verdict::Refuse(_) => (wire::AGENT_TOOL_USE, evaluated("deny", None)),
+        Verdict::Run => (usual, evaluated("allow", Some("always_allow"))),
+        Verdict::Ask => (usual, evaluated("ask", Some("always_ask"))),
+        Verdict::Refuse(_) => (usual, evaluated("deny", None)),
     };
     Line::Ready {
         kind,

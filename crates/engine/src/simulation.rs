@@ -4,6 +4,7 @@
 //!
 //! `POSTHOUSE_SEEDS=N` runs N seeds, `POSTHOUSE_SEED=S` the one seed S.
 
+mod outside;
 mod world;
 
 use std::{
@@ -15,6 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use outside::{PAGE, ScriptedOutside, equip};
 use posthouse_model::{Catalog, Provider, Providers};
 use posthouse_protocol::{
     ApiError,
@@ -37,7 +39,7 @@ use crate::{
     state::State,
     step::Limits,
     summary::{Awaits, Status, Summary},
-    tools::UNKNOWN_OUTCOME,
+    tools::{Outside, UNKNOWN_OUTCOME},
 };
 
 const SESSION: &str = "sesn_simulated";
@@ -54,6 +56,7 @@ fn nothing_acknowledged_is_lost_or_doubled() {
     };
     let (began, count) = (Instant::now(), seeds.end - seeds.start);
     let (crashes, unknown) = (AtomicU64::new(0), AtomicU64::new(0));
+    let (again, loads) = (AtomicU64::new(0), AtomicU64::new(0));
     let next = AtomicU64::new(seeds.start);
     std::thread::scope(|scope| {
         for _ in 0..2 {
@@ -68,6 +71,8 @@ fn nothing_acknowledged_is_lost_or_doubled() {
                     let run = runtime.block_on(simulate(seed));
                     crashes.fetch_add(run.crashes, Ordering::Relaxed);
                     unknown.fetch_add(run.unknown, Ordering::Relaxed);
+                    again.fetch_add(run.again, Ordering::Relaxed);
+                    loads.fetch_add(run.loads, Ordering::Relaxed);
                 }
             });
         }
@@ -78,6 +83,9 @@ fn nothing_acknowledged_is_lost_or_doubled() {
     assert!(count < 50 || crashes > count / 4, "only {crashes} crashes in {count} seeds");
     let unknown = unknown.into_inner();
     assert!(count < 50 || unknown > 0, "no outcome was ever unknown");
+    let (again, loads) = (again.into_inner(), loads.into_inner());
+    assert!(count < 250 || again > 0, "no call ever went out again");
+    assert!(count < 250 || loads > 0, "no tool was ever searched for");
 }
 
 /// What one seed has met.
@@ -85,12 +93,17 @@ struct Met {
     crashes: u64,
     /// Calls whose outcome nobody knew.
     unknown: u64,
+    /// Calls that went out more than once, because they may.
+    again: u64,
+    /// How often tools were put before the model.
+    loads: u64,
 }
 
 /// Lives one session through its crashes.
 async fn simulate(seed: u64) -> Met {
     let folder = tempfile::tempdir_in(scratch()).unwrap();
     let dice = Dice::new(seed);
+    let outside = Arc::new(ScriptedOutside::new(dice.clone()));
     let world = Arc::new(World { dice: dice.clone(), ..World::default() });
     let mut witness = Witness::new(dice.clone());
     let lives = 1 + dice.below(4);
@@ -99,7 +112,7 @@ async fn simulate(seed: u64) -> Met {
         // The last life meets no fault, so that everything can come to its end.
         let deadly = if last { u64::MAX } else { 1 + dice.below(60) };
         let dead = Arc::new(AtomicBool::new(false));
-        let engine = start(folder.path(), life, &world, deadly, &dead).await;
+        let engine = start(folder.path(), life, (&world, &outside), deadly, &dead).await;
         if engine.take_over().await.is_ok() {
             witness.live(&engine, &dead, last, seed).await;
         }
@@ -107,8 +120,12 @@ async fn simulate(seed: u64) -> Met {
         engine.log().database().close();
     }
     let log = open(folder.path(), Faults::default()).unwrap();
-    let unknown = check(&log, &witness, &world, seed).await;
-    Met { crashes: lives - 1, unknown }
+    let unknown = check(&log, &witness, (&world, &outside), seed).await;
+    let row = log.row(SESSION).unwrap().unwrap();
+    let records = log.read(row.number, &Range::after(0)).unwrap();
+    let loads = records.iter().filter(|one| &*one.kind == own::kind::TOOLS_LOADED).count() as u64;
+    let again = outside.calls.lock().unwrap().values().filter(|(times, _)| *times > 1).count();
+    Met { crashes: lives - 1, unknown, again: again as u64, loads }
 }
 
 fn scratch() -> std::path::PathBuf {
@@ -125,7 +142,7 @@ fn open(folder: &std::path::Path, faults: Faults) -> Result<Log, Error> {
 async fn start(
     folder: &std::path::Path,
     life: u64,
-    world: &Arc<World>,
+    (world, outside): (&Arc<World>, &Arc<ScriptedOutside>),
     deadly: u64,
     dead: &Arc<AtomicBool>,
 ) -> Engine {
@@ -143,8 +160,8 @@ async fn start(
         log: open(folder, faults).unwrap(),
         providers: Providers::new(vec![provider], Catalog::built_in()),
         hands: Arc::new(ScriptedHands(Arc::clone(world))),
-        outside: Arc::new(crate::NothingOutside),
-        limits: Limits { requests_per_turn: 40 },
+        outside: Arc::clone(outside) as Arc<dyn Outside>,
+        limits: Limits { requests_per_turn: 40, search: true },
         clock: Clock::System,
         chance: Chance::new(move || dice.bytes()),
         boot: format!("life_{life}").into(),
@@ -202,6 +219,12 @@ impl Witness {
         }
         let dice = self.dice.clone();
         let mut agent = agent().snapshot();
+        // Some agents have MCP servers and the web, some of these more tools than fit.
+        match dice.below(6) {
+            0..=1 => {}
+            2 => equip(&mut agent, &["calm", "many"]),
+            _ => equip(&mut agent, &["calm"]),
+        }
         // Every other session's agent has a second model.
         if dice.below(2) == 0 {
             agent.posthouse.fallback =
@@ -237,7 +260,7 @@ impl Witness {
             return;
         }
         self.messages += 1;
-        let content = json!([{ "type": "text", "text": format!("message {}", self.messages) }]);
+        let content = json!([{ "type": "text", "text": format!("{}: {PAGE}", self.messages) }]);
         self.send(engine, vec![ClientEvent::Message { content }]).await;
     }
 
@@ -305,7 +328,12 @@ impl Witness {
 
 /// Compares the log with what the witness was told and what the world has seen. Returns how
 /// many calls the log says have an unknown outcome.
-async fn check(log: &Log, witness: &Witness, world: &World, seed: u64) -> u64 {
+async fn check(
+    log: &Log,
+    witness: &Witness,
+    (world, outside): (&World, &ScriptedOutside),
+    seed: u64,
+) -> u64 {
     let row = log.row(SESSION).unwrap().unwrap();
     assert_eq!(log.verify(row.number).await.unwrap(), None, "seed {seed}: the chain is broken");
     let records = log.read(row.number, &Range::after(0)).unwrap();
@@ -339,7 +367,7 @@ async fn check(log: &Log, witness: &Witness, world: &World, seed: u64) -> u64 {
             wire::REQUEST_END => {
                 assert_eq!(open_span.take(), Some(text("model_request_start_id")), "seed {seed}");
             }
-            wire::AGENT_TOOL_USE | wire::AGENT_CUSTOM_TOOL_USE => {
+            wire::AGENT_TOOL_USE | wire::AGENT_CUSTOM_TOOL_USE | wire::AGENT_MCP_TOOL_USE => {
                 open_calls.insert(text("id"));
             }
             wire::AGENT_TOOL_RESULT => {
@@ -352,6 +380,16 @@ async fn check(log: &Log, witness: &Witness, world: &World, seed: u64) -> u64 {
                     unknown += u64::from(executed.contains_key(&*text("tool_use_id")));
                 }
                 assert!(open_calls.remove(&text("tool_use_id")), "seed {seed}: no such call");
+            }
+            wire::AGENT_MCP_TOOL_RESULT => {
+                let call = text("mcp_tool_use_id");
+                if payload["content"][0]["text"] == UNKNOWN_OUTCOME {
+                    let calls = outside.calls.lock().unwrap();
+                    let again = calls.get(&*call).is_some_and(|(_, again)| *again);
+                    assert!(!again, "seed {seed}: a call that may come again was given up");
+                    unknown += 1;
+                }
+                assert!(open_calls.remove(&call), "seed {seed}: no such call");
             }
             wire::USER_CUSTOM_TOOL_RESULT => {
                 assert!(
@@ -377,6 +415,9 @@ async fn check(log: &Log, witness: &Witness, world: &World, seed: u64) -> u64 {
     check_last(&records, seed);
     for (call, times) in world.executed.lock().unwrap().iter() {
         assert_eq!(*times, 1, "seed {seed}: {call} was run {times} times");
+    }
+    for (call, (times, again)) in outside.calls.lock().unwrap().iter() {
+        assert!(*times == 1 || *again, "seed {seed}: {call} went out {times} times");
     }
     unknown
 }

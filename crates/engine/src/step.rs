@@ -21,11 +21,13 @@ pub const INTERRUPTED: &str =
 pub struct Limits {
     /// Model requests in one turn, at most.
     pub requests_per_turn: u32,
+    /// Whether there is anything that searches the web.
+    pub search: bool,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { requests_per_turn: 500 }
+        Self { requests_per_turn: 500, search: false }
     }
 }
 
@@ -53,6 +55,11 @@ pub enum Effect {
         basis: i64,
         /// How often it was tried before.
         attempt: u32,
+    },
+    /// The agent's MCP servers are asked for their tools.
+    List {
+        /// The thread whose turn begins.
+        thread: Arc<str>,
     },
     /// A tool at work.
     Tool {
@@ -165,6 +172,9 @@ impl ThreadStep<'_> {
                 plan.append.push(line::session_error(&thread.id, kind, &message, "exhausted"));
                 return;
             }
+            if !thread.listed && !self.state.agent.mcp_servers.is_empty() {
+                return plan.effects.push(Effect::List { thread: Arc::clone(&thread.id) });
+            }
         }
         plan.effects.push(Effect::Model {
             thread: Arc::clone(&thread.id),
@@ -183,14 +193,11 @@ impl ThreadStep<'_> {
                     call: Arc::clone(&call.event),
                 }),
                 Duty::Denied(message) => {
-                    plan.append.push(line::error_result(
-                        &thread.id,
-                        &call.event,
-                        rejection(&call.name, message.as_deref()),
-                    ));
+                    let text = rejection(&call.called, message.as_deref());
+                    plan.append.push(call.error_result(&thread.id, text));
                 }
                 Duty::Refused(reason) => {
-                    plan.append.push(line::error_result(&thread.id, &call.event, reason.clone()))
+                    plan.append.push(call.error_result(&thread.id, reason.clone()));
                 }
                 Duty::Ask | Duty::Client => waiting.push(Arc::clone(&call.event)),
             }
@@ -230,7 +237,7 @@ pub fn close_calls(thread: &Thread) -> Vec<Line> {
     let open = thread.calls.iter().filter(|call| call.result.is_none());
     open.map(|call| match call.duty {
         Duty::Client => close_for_client(&thread.id, &call.event),
-        _ => line::error_result(&thread.id, &call.event, INTERRUPTED),
+        _ => call.error_result(&thread.id, INTERRUPTED),
     })
     .collect()
 }

@@ -11,7 +11,7 @@ use posthouse_store::{Record, Seq};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use crate::own::{self, InputTaken, RequestFailed, ResponseKept, SessionOpened};
+use crate::own::{self, InputTaken, RequestFailed, ResponseKept, Searched, SessionOpened};
 
 /// Where a session or a thread is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -57,6 +57,24 @@ pub enum Awaits {
     Result,
 }
 
+/// Which events stand for a call that the server runs, and for its result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Family {
+    /// `agent.tool_use` and `agent.tool_result`.
+    #[default]
+    BuiltIn,
+    /// `agent.mcp_tool_use` and `agent.mcp_tool_result`.
+    Mcp,
+}
+
+impl Family {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+    fn is_built_in(&self) -> bool {
+        *self == Self::BuiltIn
+    }
+}
+
 /// A call that a client has to answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenCall {
@@ -66,6 +84,9 @@ pub struct OpenCall {
     pub awaits: Awaits,
     /// Whether the client has answered, though the call is not closed yet.
     pub answered: bool,
+    /// Which events stand for it when the server runs it.
+    #[serde(default, skip_serializing_if = "Family::is_built_in")]
+    pub family: Family,
 }
 
 /// Time at work.
@@ -105,6 +126,14 @@ pub struct Spending {
     pub cost: u64,
     /// Whether a model without a list price was used, so that `cost` is not the whole.
     pub unpriced: bool,
+    /// Searches of the web.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub searches: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Spending {
@@ -137,7 +166,11 @@ impl Spending {
             "cache_creation": cache_creation,
             "active_seconds": active_seconds,
             "list_cost": list_cost,
-            "server_tool_use": { "web_search_requests": 0, "web_fetch_requests": 0 },
+            // Reading a page has no price, and the original does not count it.
+            "server_tool_use": {
+                "web_search_requests": self.searches,
+                "web_fetch_requests": 0,
+            },
         })
     }
 }
@@ -216,6 +249,7 @@ impl Summary {
             sum.tokens.add(&thread.spending.tokens);
             sum.cost += thread.spending.cost;
             sum.unpriced |= thread.spending.unpriced;
+            sum.searches += thread.spending.searches;
         }
         sum
     }
@@ -307,15 +341,17 @@ impl Summary {
                 thread.archived_at = Some(record.at);
                 thread.open.clear();
             }
-            wire::AGENT_TOOL_USE => {
+            kind @ (wire::AGENT_TOOL_USE | wire::AGENT_MCP_TOOL_USE) => {
                 let call: ToolUse = parse(record)?;
                 if call.evaluated_permission.as_deref() == Some("ask") {
-                    thread.open(call.id, Awaits::Confirmation);
+                    let is_mcp = kind == wire::AGENT_MCP_TOOL_USE;
+                    let family = if is_mcp { Family::Mcp } else { Family::BuiltIn };
+                    thread.open(call.id, Awaits::Confirmation, family);
                 }
             }
             wire::AGENT_CUSTOM_TOOL_USE => {
                 let call: ToolUse = parse(record)?;
-                thread.open(call.id, Awaits::Result);
+                thread.open(call.id, Awaits::Result, Family::BuiltIn);
             }
             wire::USER_TOOL_CONFIRMATION => {
                 let answer: Answer = parse(record)?;
@@ -323,7 +359,10 @@ impl Summary {
                     call.answered = true;
                 }
             }
-            wire::USER_CUSTOM_TOOL_RESULT | wire::AGENT_TOOL_RESULT | own::kind::TOOL_CLOSED => {
+            wire::USER_CUSTOM_TOOL_RESULT
+            | wire::AGENT_TOOL_RESULT
+            | wire::AGENT_MCP_TOOL_RESULT
+            | own::kind::TOOL_CLOSED => {
                 let answer: Answer = parse(record)?;
                 thread.open.retain(|call| !answer.answers(&call.id));
             }
@@ -334,6 +373,11 @@ impl Summary {
             own::kind::REQUEST_FAILED => {
                 let failed: RequestFailed = parse(record)?;
                 thread.spending.add(&failed.usage, failed.cost);
+            }
+            own::kind::SEARCHED => {
+                let searched: Searched = parse(record)?;
+                thread.spending.searches += u64::from(searched.requests);
+                thread.spending.cost += searched.cost;
             }
             _ => {}
         }
@@ -353,8 +397,8 @@ impl ThreadSummary {
         }
     }
 
-    fn open(&mut self, id: Arc<str>, awaits: Awaits) {
-        self.open.push(OpenCall { id, awaits, answered: false });
+    fn open(&mut self, id: Arc<str>, awaits: Awaits, family: Family) {
+        self.open.push(OpenCall { id, awaits, answered: false, family });
     }
 }
 
@@ -368,7 +412,7 @@ struct ToolUse {
 /// The member of an answer or a result that names its call.
 #[derive(Deserialize)]
 struct Answer {
-    #[serde(alias = "custom_tool_use_id", alias = "call")]
+    #[serde(alias = "custom_tool_use_id", alias = "mcp_tool_use_id", alias = "call")]
     tool_use_id: Arc<str>,
 }
 

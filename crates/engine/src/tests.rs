@@ -13,6 +13,7 @@ mod opening;
 mod play;
 mod rules;
 mod script;
+mod servers;
 mod settling;
 mod substitutes;
 mod summaries;

@@ -21,6 +21,7 @@ use crate::{
 };
 
 mod captured;
+mod carried;
 mod envelope;
 mod held;
 mod keeper;
@@ -29,11 +30,12 @@ mod probe;
 mod refresh;
 pub mod root;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use captured::Captured;
+pub(crate) use carried::Carried;
 pub use keeper::{KeeperOf, Unreachable};
-pub use mcp::{AuthError, McpAuth, McpRequest};
+pub use mcp::{AuthError, Matching, McpAuth, McpRequest};
 pub use posthouse_protocol::credential::Secrets;
 pub use probe::ValidateError;
 pub use refresh::RefreshError;

@@ -1,7 +1,7 @@
 //! One HTTP request through the guard: for tokens, probes, key services and hooks.
 //!
-//! It follows no redirect, knows no proxy, keeps no connection and retries nothing. What is read is
-//! bounded in bytes, and what is waited for in time.
+//! It follows no redirect, knows no proxy and retries nothing. What is read is bounded in bytes, and
+//! what is waited for in time. It keeps no connection; [`Kept`] does, to one origin.
 
 use std::{
     future::poll_fn,
@@ -24,6 +24,10 @@ use tokio::{
 };
 
 use crate::guard::{ConnectError, Guard, Pinned, Refused};
+
+pub use kept::{Kept, Lent};
+
+mod kept;
 
 /// What this server calls itself.
 pub const USER_AGENT: &str = concat!("posthouse/", env!("CARGO_PKG_VERSION"));
@@ -86,6 +90,12 @@ pub enum SendError {
         host: String,
         /// The limit.
         bytes: usize,
+    },
+    /// The connection has ended before anything was sent.
+    #[error("{host} has ended the connection at once")]
+    Cut {
+        /// The host.
+        host: String,
     },
     /// What came is no HTTP, or was cut.
     #[error("{host} has not answered as HTTP does")]
@@ -240,7 +250,6 @@ fn dress(headers: &mut HeaderMap, host: HeaderValue) {
         headers.remove(name);
     }
     headers.insert(header::HOST, host);
-    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     headers.entry(header::USER_AGENT).or_insert(HeaderValue::from_static(USER_AGENT));
 }
 
@@ -256,6 +265,7 @@ where
     let host = pinned.host().to_owned();
     let broken = |source| SendError::Broken { host: host.clone(), source };
     dress(request.headers_mut(), target.name(pinned)?);
+    request.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     *request.uri_mut() = target.path.clone();
     *request.version_mut() = http::Version::HTTP_11;
     let (mut sender, connection) = http1::Builder::new()

@@ -2,7 +2,7 @@
 //!
 //! Names are resolved once, checked, pinned and dialled at the very addresses that were checked.
 //! Nothing asks a name again between check and dial, and nothing in here knows what is sent but
-//! `http`, which sends one request.
+//! `http`, which sends requests.
 
 mod guard;
 mod host;

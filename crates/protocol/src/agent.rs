@@ -3,29 +3,34 @@
 //! Every field is always there on the wire, null where it is unset. What this version can't
 //! honour is refused by name. Nothing here reads a clock or a database.
 
+mod custom;
+mod domain;
 mod extension;
 mod model;
+mod policy;
 mod reference;
 mod servers;
 mod tools;
+mod toolset;
 mod web;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use custom::CustomTool;
 pub use extension::{Elicitation, Exposed, Extension};
 pub use model::{Effort, ModelConfig, ModelRules, Speed};
+pub use policy::{DefaultConfig, Policy};
 pub use reference::Reference;
 pub use servers::{McpServer, McpToolConfig, McpToolset};
-pub use tools::{
-    CustomTool, DefaultConfig, Policy, Tool, ToolConfig, ToolName, ToolOptions, Tools, Toolset,
-};
+pub use tools::{Tool, Tools};
+pub use toolset::{ToolConfig, ToolName, ToolOptions, Toolset};
 pub use web::{FetchOptions, SearchOptions, ToolReference, UrlSource, UrlSources, UserLocation};
 
 use crate::{
     ApiError, Fields, Given, Micros, Timestamp,
     metadata::{self, Metadata},
-    schema::{Field, agents as schema, tools::TOOLS_FIELD},
+    schema::{Field, agents as schema, servers::MCP_SERVERS, tools::TOOLS_FIELD},
 };
 
 /// An agent, as the wire shows it.
@@ -140,16 +145,18 @@ pub fn parse_create(
     let model = fields.required(&schema::MODEL)?;
     let description = clearable(fields.text(&schema::DESCRIPTION)?).flatten();
     let system = clearable(fields.text(&schema::SYSTEM)?).flatten();
-    let tools = tools::take(&mut fields, &TOOLS_FIELD)?.value().unwrap_or_default();
+    let tools = tools::take(&mut fields, &TOOLS_FIELD, rules)?.value().unwrap_or_default();
+    let mcp_servers = servers::take(&mut fields, &MCP_SERVERS)?.value().unwrap_or_default();
     refuse_later(&mut fields)?;
     let metadata = metadata::take(&mut fields, &schema::METADATA)?;
     let execution_identity = take_identity(&mut fields, &schema::IDENTITY)?.unwrap_or_default();
-    let fallback = extension::take(&mut fields)?;
+    let extension = extension::take(&mut fields)?;
+    fields.finish(&schema::CREATE)?;
+    servers::check(&tools, &mcp_servers, "")?;
     // Models come last: a body that is wrong anyway should send nobody to the providers'
     // configuration.
-    fields.finish(&schema::CREATE)?;
     let model = model::read(model, "model", None, rules)?;
-    let posthouse = fallback.apply(&Extension::default(), &model, rules)?;
+    let posthouse = extension.apply(&Extension::default(), &model, rules)?;
     Ok(Agent {
         id,
         version: 1,
@@ -158,7 +165,7 @@ pub fn parse_create(
         model,
         system,
         tools,
-        mcp_servers: Vec::new(),
+        mcp_servers,
         skills: Vec::new(),
         multiagent: None,
         metadata,
@@ -202,18 +209,20 @@ pub fn apply_update(
     if let Some(system) = clearable(fields.text(&schema::NEW_SYSTEM)?) {
         next.system = system;
     }
-    replace(&mut next.tools, tools::take(&mut fields, &schema::NEW_TOOLS)?);
+    replace(&mut next.tools, tools::take(&mut fields, &schema::NEW_TOOLS, rules)?);
+    replace(&mut next.mcp_servers, servers::take(&mut fields, &schema::NEW_SERVERS)?);
     refuse_later(&mut fields)?;
     next.metadata = metadata::patch(&mut fields, &schema::METADATA_PATCH, &current.metadata)?;
     if let Some(identity) = take_identity(&mut fields, &schema::NEW_IDENTITY)? {
         next.execution_identity = identity;
     }
-    let fallback = extension::take(&mut fields)?;
+    let extension = extension::take(&mut fields)?;
     fields.finish(&schema::UPDATE)?;
+    servers::check(&next.tools, &next.mcp_servers, "")?;
     if let Given::Value(model) = model {
         next.model = model::read(model, "model", Some(&current.model), rules)?;
     }
-    next.posthouse = fallback.apply(&current.posthouse, &next.model, rules)?;
+    next.posthouse = extension.apply(&current.posthouse, &next.model, rules)?;
     if next == *current {
         return Ok(Changed::Nothing);
     }
@@ -230,11 +239,13 @@ pub fn apply_update(
 pub fn parse_session_update(
     current: &SessionAgent,
     mut fields: Fields,
+    rules: &dyn ModelRules,
 ) -> Result<SessionAgent, ApiError> {
     let mut agent = current.clone();
-    replace(&mut agent.tools, tools::take(&mut fields, &schema::NEW_TOOLS)?);
-    fields.later(&schema::MCP_SERVERS)?;
+    replace(&mut agent.tools, tools::take(&mut fields, &schema::NEW_TOOLS, rules)?);
+    replace(&mut agent.mcp_servers, servers::take(&mut fields, &schema::NEW_SERVERS)?);
     fields.finish(&schema::SESSION_AGENT)?;
+    servers::check(&agent.tools, &agent.mcp_servers, "agent.")?;
     Ok(agent)
 }
 
@@ -252,19 +263,19 @@ pub fn parse_switch(
     let mut fields = match given {
         Given::Absent => return Ok(agent),
         Given::Null => {
-            agent.posthouse = Extension::default();
+            agent.posthouse.fallback.clear();
             return Ok(agent);
         }
         Given::Value(fields) => fields,
     };
     let model = take_model(&mut fields)?;
-    let fallback = extension::take_fallback(&mut fields)?;
+    let extension = extension::take_fallback(&mut fields)?;
     let path = fields.path_of(&schema::NEW_MODEL);
     fields.finish(&schema::SWITCH)?;
     if let Given::Value(model) = model {
         agent.model = model::read(model, &path, Some(&current.model), rules)?;
     }
-    agent.posthouse = fallback.apply(&current.posthouse, &agent.model, rules)?;
+    agent.posthouse = extension.apply(&current.posthouse, &agent.model, rules)?;
     Ok(agent)
 }
 
@@ -286,7 +297,6 @@ fn replace<T>(list: &mut Vec<T>, given: Given<Vec<T>>) {
 }
 
 fn refuse_later(fields: &mut Fields) -> Result<(), ApiError> {
-    fields.later(&schema::MCP_SERVERS)?;
     fields.later(&schema::SKILLS)?;
     fields.later(&schema::MULTIAGENT)
 }

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     ApiError, Micros,
+    id::IdKind,
     schema::{Absent, Field, Kind, LATER, Null, Shape, Table, Union},
 };
 
@@ -105,6 +106,12 @@ impl Fields {
     #[must_use]
     pub fn is_null(&self, field: &Field) -> bool {
         self.fields.get(field.name) == Some(&Value::Null)
+    }
+
+    /// Whether a field holds a list without entries.
+    #[must_use]
+    pub fn is_empty_list(&self, field: &Field) -> bool {
+        self.fields.get(field.name).and_then(Value::as_array).is_some_and(Vec::is_empty)
     }
 
     /// Whether a field holds that text.
@@ -399,6 +406,25 @@ pub fn id(value: Value, path: &str, kind: Kind) -> Result<String, ApiError> {
         }
         (other, kind) => Err(wrong(path, &format!("is {}", kind_of(&other)), &kind.right())),
     }
+}
+
+/// Takes a list of ids of which none may be there twice; absent and null are none.
+///
+/// # Errors
+/// Those of [`Fields::list`]; 400 when an entry can't be an id of that kind, or is there twice.
+pub fn ids(fields: &mut Fields, field: &Field, of: IdKind) -> Result<Vec<String>, ApiError> {
+    let place = fields.path_of(field);
+    let mut ids: Vec<String> = Vec::new();
+    for (index, value) in fields.list(field)?.value().unwrap_or_default().into_iter().enumerate() {
+        let path = format!("{place}[{index}]");
+        let id = id(value, &path, Kind::Id(of))?;
+        if let Some(first) = ids.iter().position(|one| *one == id) {
+            let what = format!("is the same as {place}[{first}]");
+            return Err(wrong(&path, &what, "name each one once"));
+        }
+        ids.push(id);
+    }
+    Ok(ids)
 }
 
 /// Reads a text that stands at `path` and must be one of `choices`.

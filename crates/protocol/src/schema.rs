@@ -17,9 +17,11 @@ pub mod lists;
 pub mod log;
 pub mod own;
 pub mod resources;
+pub mod servers;
 pub mod sessions;
 pub mod tools;
 pub mod vaults;
+pub mod web;
 
 use crate::id::IdKind;
 

@@ -6,15 +6,18 @@
 
 mod cage;
 mod environment;
+mod files;
 mod folder;
 mod identity;
+mod orders;
 mod prepared;
+mod program;
 mod slot;
 
 use std::{
     collections::HashMap,
     fs, io,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
@@ -35,23 +38,19 @@ use self::{
 pub use self::{
     cage::{Isolated, Live},
     folder::Mount,
+    program::ProgramPipe,
 };
 use crate::{
     disk::{Alarm, Watch},
     door::{Authority, Keeper},
     etc, host, journal,
-    launcher::{Identity, Launcher},
+    launcher::Launcher,
     settings::{Isolation, Networking, Settings},
     tools::Outcome,
-    tree,
 };
 
 /// A cage whose session neither calls nor comes to rest is ended after this time.
 const FORGOTTEN: Duration = Duration::from_secs(60 * 60);
-/// Where in a tree tools put what the user should have.
-const OUTPUTS: &str = "mnt/session/outputs";
-/// How much of that is looked at.
-const OUTPUT_BOUNDS: tree::Bounds = tree::Bounds { entries: 20_000, time: Duration::from_secs(10) };
 /// Stands between a session and the number of its cage in the names of what is watched.
 const WATCHED: char = ' ';
 /// What the names of all control groups of all servers begin with.
@@ -94,6 +93,9 @@ pub enum Refused {
     /// A session's id is no name of a folder.
     #[error("{0:?} is no session")]
     NoSession(String),
+    /// A program can't be started. Says why in words that follow its name.
+    #[error("{0}")]
+    Program(String),
 }
 
 /// The cages of a server.
@@ -247,51 +249,6 @@ impl Cages {
         }
     }
 
-    /// Says that what is mounted has changed; what can appear in a live cage does at once.
-    ///
-    /// # Errors
-    /// Those of the file system.
-    pub fn mounts_changed(&self, session: &str, source: &Source) -> io::Result<()> {
-        let folder = Folder::of(&self.settings, session)
-            .map_err(|refused| io::Error::other(refused.to_string()))?;
-        // One that is about to be made reads the list later than now.
-        if !folder.exists() {
-            return Ok(());
-        }
-        self.slot(&session.into()).mount(&folder, source).map(drop)
-    }
-
-    /// The files that a session's tools have put where the user finds them.
-    ///
-    /// # Errors
-    /// Those of the file system.
-    pub fn outputs(&self, session: &str) -> io::Result<Vec<tree::Entry>> {
-        let Some(tree) = self.tree(session)? else { return Ok(Vec::new()) };
-        match tree.files_below(Path::new(OUTPUTS), OUTPUT_BOUNDS) {
-            Ok(listing) => Ok(listing.files),
-            // The tools may have put anything there, or nothing.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Opens one of them, whose path is as [`Self::outputs`] gave it.
-    ///
-    /// # Errors
-    /// Those of the file system; also when something else is there by now.
-    pub fn open_output(&self, session: &str, path: &Path) -> io::Result<fs::File> {
-        let tree = self.tree(session)?.ok_or(io::ErrorKind::NotFound)?;
-        tree.open_file(&Path::new(OUTPUTS).join(path))
-    }
-
-    fn tree(&self, session: &str) -> io::Result<Option<tree::Tree>> {
-        let Ok(folder) = Folder::of(&self.settings, session) else { return Ok(None) };
-        if !folder.exists() {
-            return Ok(None);
-        }
-        tree::Tree::open(&folder.tree()).map(Some)
-    }
-
     /// All cages that are alive.
     #[must_use]
     pub fn live(&self) -> Vec<Live> {
@@ -406,8 +363,7 @@ impl Cages {
     /// Whether a session has files, or a cage that is started or about to be.
     #[must_use]
     pub fn knows(&self, session: &str) -> bool {
-        self.find(session).is_some()
-            || Folder::of(&self.settings, session).is_ok_and(|folder| folder.exists())
+        self.find(session).is_some() || self.has_files(session)
     }
 
     /// Ends all cages, now.
@@ -499,10 +455,7 @@ impl Cages {
         let (slot, source) = (Arc::clone(slot), Arc::clone(&place.mounts));
         let boot = self.boot.clone();
         let (shared, guard) = (Arc::clone(prepared), self.guard.clone());
-        let owner = match identity {
-            Identity::Range(first) => Some(first + crate::launcher::INSIDE_ID),
-            Identity::Single { uid, .. } => rustix::process::geteuid().is_root().then_some(uid),
-        };
+        let owner = identity.owner();
         let made = tokio::task::spawn_blocking(move || {
             folder.end_former()?;
             let fresh = folder.make(owner)?;

@@ -16,7 +16,7 @@ use crate::{
     cgroups::ResourceLevel,
     inside::lockdown::Report,
     settings::{Isolation, Limits},
-    tools::Outcome,
+    tools::{Outcome, program::Program},
 };
 
 /// The longest frame: a PDF of 20 MiB in base64, and room.
@@ -68,6 +68,10 @@ pub(crate) enum ToHelper {
     Call { call: String, name: String, input: Value },
     /// End a call before its time.
     Stop { call: String },
+    /// Run a program. Its input and its output travel beside this frame.
+    Program { number: u64, program: Program },
+    /// End a program.
+    EndProgram { number: u64 },
 }
 
 /// What a helper tells the server.
@@ -80,6 +84,10 @@ pub(crate) enum FromHelper {
     Failed { step: String, reason: String },
     /// A call has ended.
     Done { call: String, outcome: Outcome },
+    /// A program was executed.
+    Began { number: u64 },
+    /// A program has ended, or was not started: what has happened to it.
+    Ended { number: u64, why: String },
 }
 
 /// What a helper knows of its cage.

@@ -9,6 +9,7 @@ mod allowance;
 pub mod lockdown;
 pub(crate) mod mounts;
 pub mod network;
+mod orders;
 mod queue;
 pub mod seccomp;
 pub(crate) mod serve;
@@ -33,7 +34,7 @@ use crate::{
     frame::{self, FromHelper, Ready, Setup, ToHelper},
     launcher::{self, INSIDE_ID},
     settings::Isolation,
-    tools::{Children, Tools, Workplace},
+    tools::{Children, SPILL, Tools, Workplace},
 };
 
 /// Where programs are found inside.
@@ -153,7 +154,7 @@ fn workplace(setup: &Setup) -> Workplace {
     Workplace {
         root: (!isolated).then(|| setup.tree.clone()),
         directory: "/workspace".into(),
-        spill: "/tmp/tool-results".into(),
+        spill: SPILL.into(),
         shell: "/bin/bash".into(),
         environment: usual.chain(more).collect(),
         longest_call: setup.limits.call,

@@ -56,6 +56,16 @@ pub(crate) enum Identity {
     Single { uid: u32, gid: u32 },
 }
 
+impl Identity {
+    /// The host's user and group to whom the session's files belong. None where they are the server's.
+    pub(crate) fn owner(self) -> Option<u32> {
+        match self {
+            Self::Range(first) => Some(first + INSIDE_ID),
+            Self::Single { uid, .. } => rustix::process::geteuid().is_root().then_some(uid),
+        }
+    }
+}
+
 /// What came of it. The process' descriptor travels beside.
 #[derive(Debug, Serialize, Deserialize)]
 struct Reply {

@@ -13,28 +13,34 @@ mod input;
 mod notebook;
 mod output;
 mod place;
+pub mod program;
 mod read;
 mod shell;
 mod spill;
 mod stop;
 mod turn;
 mod walk;
+mod warden;
 mod write;
 
 #[cfg(test)]
 mod tests;
 
-use std::{panic, path::PathBuf, time::Duration};
+use std::{os::fd::OwnedFd, panic, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+pub(crate) use spill::spilled;
 pub use stop::Stop;
 
 use crate::settings::Limits;
 
 /// The tools that change nothing. Each other one runs alone.
 pub const LOOKS: [&str; 3] = ["read", "glob", "grep"];
+
+/// Where results go that are too long for a model, inside.
+pub(crate) const SPILL: &str = "/tmp/tool-results";
 
 /// Where tools work.
 #[derive(Debug, Clone)]
@@ -154,6 +160,19 @@ impl Tools {
             return outcome;
         }
         spill::shorten(&self.place, &self.workplace.spill, call, outcome)
+    }
+
+    /// Runs a program beside the tools until it has ended, and says what has happened to it. `input`
+    /// and `output` are its own. `began` is called when it was executed, `stop` ends it, with
+    /// everything that it has started. The calling thread is used for nothing else meanwhile.
+    pub(crate) fn run_program(
+        &self,
+        program: &program::Program,
+        usual: [OwnedFd; 2],
+        stop: &Stop,
+        began: impl FnOnce(),
+    ) -> String {
+        program::run(&self.workplace, &self.place, program, usual, stop, began)
     }
 
     /// Says `note` in one line in front of the next result of `bash`: why its shell is fresh.

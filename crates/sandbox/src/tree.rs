@@ -7,7 +7,7 @@
 use std::{
     ffi::{CString, OsStr},
     fs::File,
-    io,
+    io::{self, Write as _},
     mem::MaybeUninit,
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
@@ -208,6 +208,42 @@ impl Tree {
         Ok(moved)
     }
 
+    /// Puts a file there, whole or not at all, in the place of whatever file or link has that name.
+    /// Folders on the way are made. `owner` is for everything that is made here; the file can be read
+    /// by everybody.
+    ///
+    /// # Errors
+    ///
+    /// When the path is not inside, something is in the way of a folder, or the file system refuses.
+    pub fn put(&self, path: &Path, bytes: &[u8], owner: Option<(u32, u32)>) -> io::Result<()> {
+        let name = inside(path)?.file_name().unwrap_or_default();
+        let put = || -> io::Result<()> {
+            let mut folder = self.root.try_clone()?;
+            for part in path.parent().into_iter().flat_map(Path::components) {
+                let part = CString::new(part.as_os_str().as_bytes())?;
+                folder = match open_below(folder.as_fd(), &part) {
+                    Err(Errno::NOENT) => make_below(&folder, &part, owner)?,
+                    opened => opened?,
+                };
+            }
+            // Its name says whose it is, and nobody waits for one of that name.
+            let mut partial = name.to_owned();
+            partial.push(".partial");
+            let _none = rustix::fs::unlinkat(&folder, &partial, AtFlags::empty());
+            // A new file: not one that has another name elsewhere, and no pipe.
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+            let flags = flags | OFlags::CLOEXEC;
+            let mode = Mode::RUSR | Mode::WUSR;
+            let made = rustix::fs::openat2(&folder, &partial, flags, mode, STRICT)?;
+            let mut file = File::from(made);
+            file.write_all(bytes)?;
+            rustix::fs::fchmod(&file, mode | Mode::RGRP | Mode::ROTH)?;
+            own(&file, owner)?;
+            Ok(rustix::fs::renameat(&folder, &partial, &folder, name)?)
+        };
+        put().map_err(|error| named(&self.path.join(path), error))
+    }
+
     /// Removes all that is in the tree, and its root. For a tree in which nothing lives: what is
     /// changed meanwhile may be left, and is an error then, but nothing outside is ever touched.
     ///
@@ -371,6 +407,27 @@ struct Made {
     owner: Option<(u32, u32)>,
 }
 
+/// Makes a folder in a tree in which others may be at work.
+fn make_below(parent: &OwnedFd, name: &CString, owner: Option<(u32, u32)>) -> io::Result<OwnedFd> {
+    match rustix::fs::mkdirat(parent, name, Mode::RWXU) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let made = open_below(parent.as_fd(), name)?;
+    // Somebody may have put another folder of theirs there meanwhile, which is as much the
+    // session's.
+    own(&made, owner)?;
+    Ok(made)
+}
+
+fn own(made: impl AsFd, owner: Option<(u32, u32)>) -> io::Result<()> {
+    if let Some((user, group)) = owner {
+        let (user, group) = (Uid::from_raw(user), Gid::from_raw(group));
+        rustix::fs::fchown(made, Some(user), Some(group))?;
+    }
+    Ok(())
+}
+
 fn make_folder(
     parent: &OwnedFd,
     name: &OsStr,
@@ -392,10 +449,7 @@ fn make_folder(
             Err(Errno::NOENT) => match rustix::fs::mkdirat(parent, &name, Mode::RWXU) {
                 Ok(()) => {
                     let opened = open_below(parent.as_fd(), &name)?;
-                    if let Some((user, group)) = made.owner {
-                        let (user, group) = (Uid::from_raw(user), Gid::from_raw(group));
-                        rustix::fs::fchown(&opened, Some(user), Some(group))?;
-                    }
+                    own(&opened, made.owner)?;
                     // The server's umask is not asked.
                     rustix::fs::fchmod(&opened, made.mode)?;
                     return Ok(opened);

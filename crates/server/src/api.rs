@@ -12,6 +12,7 @@ pub mod environments;
 pub mod events;
 pub mod files;
 pub mod keys;
+pub mod mcp;
 pub mod models;
 pub mod resources;
 pub mod respond;
@@ -76,6 +77,8 @@ pub struct App {
     pub unwritten: Unwritten,
     /// Becomes true when the server stops: streams end then.
     pub stopping: watch::Receiver<bool>,
+    /// Agents as tools of an MCP server.
+    pub mcp: mcp::Tools,
 }
 
 /// What handlers are given.
@@ -148,6 +151,8 @@ pub fn routes() -> Vec<Route> {
     const CREDENTIALS: &str = "/v1/vaults/{vault}/credentials";
     const CREDENTIAL: &str = "/v1/vaults/{vault}/credentials/{credential}";
     const CREDENTIAL_ARCHIVE: &str = "/v1/vaults/{vault}/credentials/{credential}/archive";
+    const MCP: &str = "/posthouse/v1/mcp";
+    const MCP_NEED: Need = Need { resource: Sessions, verb: Create };
     const VALIDATE: &str = "/v1/vaults/{vault}/credentials/{credential}/mcp_oauth_validate";
     vec![
         Route::get("/v1/agents", Agents, agents::list),
@@ -222,6 +227,9 @@ pub fn routes() -> Vec<Route> {
         Route::post("/posthouse/v1/keys", Keys, Create, keys::create),
         Route::post("/posthouse/v1/keys/{key}/revoke", Keys, Archive, keys::revoke),
         Route::post("/posthouse/v1/root_key/rotate", Keys, Update, root_key::rotate),
+        Route::post(MCP, Sessions, Create, mcp::serve),
+        Route { need: MCP_NEED, ..Route::get(MCP, Sessions, mcp::serve) },
+        Route { need: MCP_NEED, ..Route::delete(MCP, Sessions, mcp::serve) },
         Route::get("/posthouse/v1/workspaces", Workspaces, workspaces::list),
         Route::post("/posthouse/v1/workspaces", Workspaces, Create, workspaces::create),
     ]

@@ -4,6 +4,7 @@
 //! `docs/CONFIGURATION.md`. Keys of providers are never in the file, only the names of the
 //! variables that hold them.
 
+mod mcp;
 mod providers;
 mod sandbox;
 mod vault;
@@ -18,6 +19,7 @@ use std::{
 use posthouse_model::{Catalog, Providers};
 use serde::Deserialize;
 
+pub use mcp::Mcp;
 pub use providers::ListedProvider;
 pub use sandbox::{Egress, Sandbox};
 pub use vault::{Transit, Vault};
@@ -31,9 +33,9 @@ pub const DEFAULT_LISTEN: &str = "127.0.0.1:8787";
 /// The program that runs, whatever lies at its path by now.
 pub const OWN_PROGRAM: &str = "/proc/self/exe";
 
-/// What is told unless somebody says otherwise. `h2` warns of what its peers do, and one in a sandbox
+/// What is told unless somebody says otherwise. `h2` and `rmcp` warn of what their peers do, and those
 /// could do it all day.
-const LOG: &str = "warn,posthouse=info,h2=error";
+const LOG: &str = "warn,posthouse=info,rmcp=error,h2=error";
 
 /// How a variable of the environment is read.
 pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -72,6 +74,8 @@ pub struct Config {
     pub vault: Vault,
     /// What the tools of the web may take, and who searches.
     pub web: Web,
+    /// The MCP servers of agents, and the server as one.
+    pub mcp: Mcp,
     /// The program that is executed as the launcher of cages: this very one.
     pub helper: PathBuf,
     /// Bounds on files.
@@ -134,6 +138,7 @@ struct File {
     egress: sandbox::EgressEntry,
     vault: vault::VaultEntry,
     web: web::WebEntry,
+    mcp: mcp::McpEntry,
     files: Files,
     providers: BTreeMap<String, providers::ProviderEntry>,
     discover_ollama: bool,
@@ -154,6 +159,7 @@ impl Default for File {
             egress: sandbox::EgressEntry::default(),
             vault: vault::VaultEntry::default(),
             web: web::WebEntry::default(),
+            mcp: mcp::McpEntry::default(),
             files: Files::default(),
             providers: BTreeMap::new(),
             discover_ollama: true,
@@ -212,6 +218,7 @@ impl Config {
             sandbox: file.sandbox.read()?,
             egress: file.egress.read(&file.folder)?,
             vault: file.vault.read(&file.folder, &variable)?,
+            mcp: file.mcp.read()?,
             helper: OWN_PROGRAM.into(),
             files: file.files.check()?,
             harness: true,
@@ -327,7 +334,7 @@ mod tests {
         assert_eq!(config.limits.model_requests_per_turn, 500);
         assert_eq!(config.files, Files { max_bytes: 524_288_000, quota_bytes: 1_099_511_627_776 });
         assert!(config.providers.names().is_empty());
-        assert!(config.log.ends_with(",h2=error"), "peers write no log: {}", config.log);
+        assert!(config.log.ends_with(",rmcp=error,h2=error"), "peers write no log: {}", config.log);
     }
 
     #[test]
@@ -379,11 +386,15 @@ mod tests {
             ("[models.\"m\"]\ncolour = 1", "colour"),
             ("listen = \"here\"", "listen"),
             ("[limits]\nmodel_requests_per_turn = 0", "limits.model_requests_per_turn"),
+            ("[mcp]\nname = 1", "name"),
+            ("[mcp]\nnames = [\"https://a.example\"]", "mcp.names"),
             ("[files]\nmax = 1", "max"),
             ("[files]\nquota_bytes = 0", "files.quota_bytes"),
             ("[vault]\nkey = 1", "key"),
             ("[web]\nsearches = 1", "searches"),
             ("[web.search]\nbackend = \"brave\"", "BRAVE_API_KEY"),
+            ("[mcp]\nseconds = 1", "seconds"),
+            ("[mcp]\ntools = 0", "mcp.tools"),
             ("[vault.aws]\nkey_id = \"a\"", "aws"),
             ("[egress]\ntrusted_roots = 1", "egress.trusted_roots"),
         ] {

@@ -23,7 +23,7 @@ use crate::{
     Error,
     cli::say,
     client::Client,
-    config::{Config, Egress, Files, Limits, Sandbox, Vault, Web},
+    config::{Config, Egress, Files, Limits, Mcp, Sandbox, Vault, Web},
     sandbox::FOLDER,
     start::{self, Running},
 };
@@ -142,6 +142,7 @@ impl Stage {
             web: Web::default(),
             helper: self.helper.clone(),
             files: Files::default(),
+            mcp: Mcp::default(),
             harness: self.without != Some(Part::Harness),
         })
         .await

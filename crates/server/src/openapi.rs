@@ -14,7 +14,7 @@ use posthouse_protocol::{
 use serde_json::{Map, Value, json};
 
 use crate::api::{self, Route};
-use operations::{Answer, Body, OPERATIONS, Operation};
+use operations::{Answer, Body, EXTENSIONS, OPERATIONS, Operation};
 
 /// The document, as it is committed.
 #[must_use]
@@ -54,7 +54,7 @@ pub fn document() -> Value {
             "version": env!("CARGO_PKG_VERSION"),
             "license": { "name": "Apache 2.0", "identifier": "Apache-2.0" },
             "description": "The Claude Managed Agents API, as posthouse speaks it. Extensions: objects \
-                named posthouse, the parameters after, after_seq, before_seq and posthouse_events, \
+                named posthouse, types that begin with posthouse_, the parameters after, after_seq, before_seq and posthouse_events, \
                 and the paths below /posthouse/v1. The header anthropic-beta and the query beta=true \
                 mean nothing, and every version of anthropic-version is the same. A 400 names the \
                 field: `<path>: <what is wrong>; <what would be right>`. Array parameters may come \
@@ -77,7 +77,7 @@ pub fn document() -> Value {
 /// What is known of a route.
 fn find(route: &Route) -> Option<&'static Operation> {
     let (path, method) = (route.shown_path(), route.method.as_str());
-    OPERATIONS.iter().find(|one| one.path == path && one.method == method)
+    OPERATIONS.iter().chain(EXTENSIONS).find(|one| one.path == path && one.method == method)
 }
 
 /// The routes that no operation describes, in words.
@@ -132,6 +132,7 @@ fn body(body: &Body, components: &mut Components) -> Option<Value> {
             ("application/json", components.table(table), Some(json::example(table)))
         }
         Body::Form(table) => ("multipart/form-data", components.table(table), None),
+        Body::Message => ("application/json", message(), None),
     };
     let required = !matches!(body, Body::Empty);
     Some(json!({ "required": required, "content": { kind: media(schema, example) } }))
@@ -157,8 +158,17 @@ fn responses(operation: &Operation, components: &mut Components) -> Value {
              its place, from which a stream can go on. A comment opens the stream; after 15 seconds \
              of silence comes an event `ping`.",
         ),
+        Answer::Messages => (
+            "text/event-stream",
+            message(),
+            "What the protocol answers: server-sent events whose data are messages, or one message.",
+        ),
     };
     let mut responses = Map::new();
+    if matches!(operation.answer, Answer::Messages) {
+        let taken = json!({ "description": "The message is taken; nothing answers it." });
+        responses.insert("202".into(), taken);
+    }
     let content = json!({ kind: media(schema, example) });
     responses.insert("200".into(), json!({ "description": about, "content": content }));
     for (name, status, applies) in [
@@ -201,6 +211,18 @@ fn refusals(components: &mut Components) -> Value {
         refusals.insert(name.into(), json!({ "description": about, "content": content }));
     }
     Value::Object(refusals)
+}
+
+/// A message whose members are the protocol's business.
+fn message() -> Value {
+    json!({
+        "type": "object",
+        "description": "A JSON-RPC message of the Model Context Protocol, revisions 2025-06-18, \
+            2025-11-25 and 2026-07-28.",
+        "properties": { "jsonrpc": { "const": "2.0" } },
+        "required": ["jsonrpc"],
+        "additionalProperties": true,
+    })
 }
 
 /// A body of one type.

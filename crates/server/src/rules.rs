@@ -1,30 +1,36 @@
-//! What an agent may ask of a model, answered from the configured providers and the catalogue.
+//! What an agent may ask for, answered from the configuration: of a model, from the providers and the
+//! catalogue, and of the tools of the web.
 
 use posthouse_model::{Effort as ModelEffort, Providers, WireKind};
 use posthouse_protocol::agent::{Effort, ModelRules};
 
-/// The rules for the providers of this server.
+/// The rules of this server.
 #[derive(Debug, Clone)]
-pub struct ProviderRules(pub Providers);
+pub struct ProviderRules {
+    /// Who serves models.
+    pub providers: Providers,
+    /// Whether a search back end is configured.
+    pub search: bool,
+}
 
 impl ModelRules for ProviderRules {
     fn exists(&self, model: &str) -> Result<(), String> {
-        self.0.admit(model).map(drop).map_err(|unavailable| unavailable.to_string())
+        self.providers.admit(model).map(drop).map_err(|unavailable| unavailable.to_string())
     }
 
     fn default_effort(&self, model: &str) -> Option<Effort> {
-        self.0.resolve(model).ok()?.spec.default_effort.map(to_wire)
+        self.providers.resolve(model).ok()?.spec.default_effort.map(to_wire)
     }
 
     fn supports_effort(&self, model: &str, effort: Effort) -> bool {
-        self.0
+        self.providers
             .resolve(model)
             .is_ok_and(|resolved| resolved.spec.efforts.iter().any(|one| to_wire(*one) == effort))
     }
 
     fn is_same(&self, one: &str, other: &str) -> bool {
         let of = |name: &str| {
-            let resolved = self.0.resolve(name).ok()?;
+            let resolved = self.providers.resolve(name).ok()?;
             Some((resolved.provider.name().to_owned(), resolved.model))
         };
         one == other || of(one).is_some_and(|one| of(other) == Some(one))
@@ -32,15 +38,19 @@ impl ModelRules for ProviderRules {
 
     fn supports_fast(&self, model: &str) -> bool {
         // Gemini's dialect has no word for it, whoever's model is spoken to.
-        self.0.resolve(model).is_ok_and(|resolved| {
+        self.providers.resolve(model).is_ok_and(|resolved| {
             resolved.spec.fast && resolved.provider.wire() != WireKind::Gemini
         })
     }
 
     fn supports_geo(&self, model: &str) -> bool {
-        self.0.resolve(model).is_ok_and(|resolved| {
+        self.providers.resolve(model).is_ok_and(|resolved| {
             resolved.spec.inference_geo && resolved.provider.wire().has_regions()
         })
+    }
+
+    fn has_search(&self) -> bool {
+        self.search
     }
 }
 
@@ -68,7 +78,8 @@ mod tests {
             let settings = Settings::new(wire.as_str(), wire, None);
             Arc::new(Remote::new(settings).unwrap()) as Arc<dyn Provider>
         });
-        ProviderRules(Providers::new(providers.into(), Catalog::built_in()))
+        let providers = Providers::new(providers.into(), Catalog::built_in());
+        ProviderRules { providers, search: false }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::{
 
 use axum::serve::ListenerExt as _;
 use posthouse_engine::{
-    Chance, Clock, Engine, NothingOutside, Parts, VaultParts, Vaults, sessions, step,
+    Chance, Clock, Connected, Engine, OutsideParts, Parts, VaultParts, Vaults, sessions, step,
 };
 use posthouse_model::Providers;
 use posthouse_store::{
@@ -30,7 +30,7 @@ use crate::{
     local::LocalServer,
     root_keys::Keyring,
     rules::ProviderRules,
-    sandbox,
+    sandbox, web,
 };
 
 /// How long a stop waits for what is under way.
@@ -109,12 +109,23 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     // Sessions that are about to go on may have names that only a list explains.
     config.providers.learn_local().await;
     let hands = sandbox::hands(&config, guard.clone(), &log, &blobs, &vaults)?;
+    let outside = Connected::new(OutsideParts {
+        guard: guard.clone(),
+        vaults: vaults.clone(),
+        hands: Arc::clone(&hands),
+        mcp: config.mcp.servers.clone(),
+        reader: web::reader(&config, guard.clone()),
+        search: web::search(&config, guard.clone())?,
+    });
     let engine = Engine::new(Parts {
         log,
         providers: config.providers.clone(),
         hands,
-        outside: Arc::new(NothingOutside),
-        limits: step::Limits { requests_per_turn: config.limits.model_requests_per_turn },
+        outside: Arc::new(outside),
+        limits: step::Limits {
+            requests_per_turn: config.limits.model_requests_per_turn,
+            search: config.web.search.is_some(),
+        },
         clock: Clock::System,
         chance: Chance::system(),
         boot: boot.as_str().into(),
@@ -122,7 +133,10 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     });
     engine.take_over().await?;
     let app = Arc::new(App {
-        rules: Arc::new(ProviderRules(config.providers.clone())),
+        rules: Arc::new(ProviderRules {
+            providers: config.providers.clone(),
+            search: config.web.search.is_some(),
+        }),
         engine: engine.clone(),
         vaults,
         guard,
@@ -134,6 +148,7 @@ pub async fn start(config: Config) -> Result<Running, Error> {
         boot,
         unwritten: Unwritten::default(),
         stopping: stopping.clone(),
+        mcp: api::mcp::endpoint(&config),
     });
     let learning = spawn_learn(config.providers.clone(), stopping.clone());
     let sweeping = spawn_sweep(database, blobs, engine, stopping.clone());
@@ -177,6 +192,9 @@ impl Running {
         if served.is_err() {
             self.serving.abort();
         }
+        self.app.mcp.end();
+        // Before the sandboxes, in which some of it lives.
+        self.app.engine.outside().stop().await;
         self.app.engine.hands().stop().await;
         // No door is left that could decide anything.
         self.app.vaults.flush_records().await;
@@ -223,6 +241,7 @@ fn spawn_sweep(
     tokio::spawn(async move {
         let mut swept = Instant::now();
         while timeout(TICK, stopping.wait_for(|stop| *stop)).await.is_err() {
+            engine.outside().sweep();
             engine.hands().sweep();
             if swept.elapsed() < SWEEP {
                 continue;

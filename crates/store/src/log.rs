@@ -25,8 +25,8 @@ use crate::{
 #[cfg(test)]
 pub(crate) use statements::verify as first_damage;
 use statements::{
-    ROW, advance, document_of, insert, insert_row, keep_answer, keep_document, list, next_number,
-    read, read_row, repeated, row_of, verify,
+    ROW, advance, blob_of, document_of, insert, insert_row, keep_answer, keep_document, list,
+    next_number, read, read_row, repeated, row_of, verify,
 };
 pub use terms::{
     Answered, Appended, Fold, Folded, Glance, Handed, Input, InputError, NewSession, Range,
@@ -388,6 +388,14 @@ impl Log {
     /// [`Error`] when the store fails.
     pub async fn read_many(&self, number: i64, range: Range) -> Result<Vec<Record>, Error> {
         self.database.read_many(move |connection| read(connection, number, &range)).await
+    }
+
+    /// A large text that records of a session name by its hash.
+    ///
+    /// # Errors
+    /// [`Error`] when the store fails.
+    pub async fn blob(&self, number: i64, hash: Arc<str>) -> Result<Option<String>, Error> {
+        self.database.read_many(move |connection| blob_of(connection, number, &hash)).await
     }
 
     /// Walks the chain of a whole log and returns the first place that does not hold.

@@ -7,16 +7,21 @@ use posthouse_protocol::{
     host::{self, Addresses},
 };
 use posthouse_sandbox::{Allowed, Networking, Rule};
+use serde_json::value::RawValue;
 use url::Url;
 
 use crate::own::SessionOpened;
 
-/// What the door of a session's cages holds.
+/// What the door of a session's cages holds. `servers` are those that the session's agent has now: a
+/// change of the session may have given it others than it began with.
 ///
 /// # Errors
 /// When the record is not what this version writes.
-pub fn networking(opened: &SessionOpened) -> Result<Networking, serde_json::Error> {
-    let Config::Cloud { networking, .. } = serde_json::from_str(opened.config.get())?;
+pub fn networking(
+    opened: &SessionOpened,
+    servers: &[McpServer],
+) -> Result<Networking, serde_json::Error> {
+    let networking = of_environment(&opened.config)?;
     let passthrough = opened.passthrough_hosts.clone();
     let environment::Networking::Limited {
         allowed_hosts,
@@ -33,11 +38,35 @@ pub fn networking(opened: &SessionOpened) -> Result<Networking, serde_json::Erro
         allowed.extend(hosts.map(by(Rule::PackageManagers)));
     }
     if allow_mcp_servers {
-        let hosts = opened.agent.mcp_servers.iter().filter_map(server_host);
+        let hosts = servers.iter().filter_map(server_host);
         allowed.extend(hosts.map(by(Rule::McpServers)));
     }
     allowed.extend(passthrough.iter().cloned().map(by(Rule::Passthrough)));
     Ok(Networking { allowed: Some(allowed), passthrough })
+}
+
+/// What an environment's configuration says of where its sessions may connect to.
+///
+/// # Errors
+/// When it is not what this version writes.
+pub fn of_environment(config: &RawValue) -> Result<environment::Networking, serde_json::Error> {
+    let Config::Cloud { networking, .. } = serde_json::from_str(config.get())?;
+    Ok(networking)
+}
+
+/// Whether a session in such an environment may use that MCP server: one that runs in the sandbox
+/// always, and one behind an address where its host is allowed, or all hosts of the agent's servers
+/// are.
+#[must_use]
+pub fn reaches(networking: &environment::Networking, server: &McpServer) -> bool {
+    let environment::Networking::Limited { allowed_hosts, allow_mcp_servers, .. } = networking
+    else {
+        return true;
+    };
+    *allow_mcp_servers
+        || server.url().is_none()
+        || server_host(server)
+            .is_some_and(|host| allowed_hosts.iter().any(|entry| host::covers(entry, &host)))
 }
 
 /// Whether a value may get to some host that `entry` stands for: one that the door lets through, and

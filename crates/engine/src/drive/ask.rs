@@ -25,6 +25,9 @@ impl Drive<'_> {
         effect: Effect,
         thread_id: &Arc<str>,
     ) -> Result<(), Stopped> {
+        let Some(toolbox) = self.toolbox(thread_id).await? else {
+            return self.ask_for_lists_again(thread_id).await;
+        };
         let Some(thread) = self.state.thread(thread_id) else { return Ok(()) };
         let agent = &self.state.agent;
         let model = thread.model(agent);
@@ -36,7 +39,8 @@ impl Drive<'_> {
             }
         };
         let attempt = thread.retry.map_or(0, |retry| retry.attempt);
-        let Ok(context) = context::build(&self.state, thread, &resolved) else {
+        let tools = self.kit.offer(&toolbox, resolved.spec.window, &thread.loaded);
+        let Ok(context) = context::build(&self.state, thread, &resolved, tools) else {
             let message = "The conversation no longer fits the model's context window".to_owned();
             return self.append_unsent(thread_id, FailureKind::TooLong, message).await;
         };
@@ -110,8 +114,9 @@ impl Drive<'_> {
 
     /// The hash of what all requests of this session begin with, and its text if it is new.
     fn prefix(&mut self, request: &posthouse_model::Request) -> (String, Vec<(String, Arc<str>)>) {
-        if let Some((agent, hash)) = &self.prefix
+        if let Some((agent, tools, hash)) = &self.prefix
             && Arc::ptr_eq(agent, &self.state.agent)
+            && Arc::ptr_eq(tools, &request.tools)
         {
             return (hash.clone(), Vec::new());
         }
@@ -128,7 +133,8 @@ impl Drive<'_> {
             .collect();
         let text = serde_json::json!({ "system": request.system, "tools": tools }).to_string();
         let hash = hex(&Sha256::digest(&text));
-        self.prefix = Some((Arc::clone(&self.state.agent), hash.clone()));
+        let tools = Arc::clone(&request.tools);
+        self.prefix = Some((Arc::clone(&self.state.agent), tools, hash.clone()));
         (hash.clone(), vec![(hash, text.into())])
     }
 }

@@ -20,6 +20,7 @@ use posthouse_protocol::{
 };
 use serde_json::{Value, json, value::to_raw_value};
 
+use super::outside;
 use crate::{Hands, ToolCall, ToolFuture, ToolOutcome, tools::UNKNOWN_OUTCOME};
 
 /// What outlives every crash because it is outside: the model, the tools' own journal.
@@ -118,17 +119,22 @@ pub(super) fn answer(dice: &Dice, count: u64) -> Vec<Event> {
         3..=7 => {
             let mut blocks = vec![text("let me see")];
             for _ in 0..=dice.below(3) {
-                let name = ["bash", "read", "write", "weather", "unknown"][dice.index(5)];
+                let own = ["bash", "read", "write", "weather", "unknown"];
+                let name = match dice.below(2) {
+                    0 => own[dice.index(own.len())],
+                    _ => outside::CALLED[dice.index(outside::CALLED.len())],
+                };
+                let input = json!({ "url": outside::PAGE, "query": "word" });
                 let id = format!("toolu_{}", dice.next());
                 blocks.push(Block {
                     native: to_raw_value(
-                        &json!({ "type": "tool_use", "id": id, "name": name, "input": {} }),
+                        &json!({ "type": "tool_use", "id": id, "name": name, "input": input }),
                     )
                     .unwrap(),
                     view: View::ToolUse {
                         call_id: id,
                         name: name.to_owned(),
-                        input: Some(to_raw_value(&json!({})).unwrap()),
+                        input: Some(to_raw_value(&input).unwrap()),
                     },
                 });
             }

@@ -39,6 +39,8 @@ pub(super) struct CallMade {
     pub(super) name: Arc<str>,
     pub(super) input: Arc<RawValue>,
     pub(super) evaluated_permission: Option<String>,
+    /// Given for tools of MCP servers alone.
+    pub(super) mcp_server_name: Option<Arc<str>>,
 }
 
 #[derive(Deserialize)]
@@ -50,7 +52,7 @@ pub(super) struct Confirmation {
 
 #[derive(Deserialize)]
 pub(super) struct ResultOf {
-    #[serde(alias = "custom_tool_use_id")]
+    #[serde(alias = "custom_tool_use_id", alias = "mcp_tool_use_id")]
     pub(super) tool_use_id: Arc<str>,
     pub(super) content: Arc<RawValue>,
     #[serde(default)]
@@ -64,6 +66,8 @@ pub(super) struct SessionError {
 
 #[derive(Deserialize)]
 pub(super) struct ErrorBody {
+    #[serde(rename = "type")]
+    pub(super) kind: String,
     pub(super) retry_status: RetryStatus,
 }
 

@@ -14,14 +14,11 @@ use posthouse_protocol::event::ClientEvent;
 use super::{
     play::Play,
     script::{
-        allow, call, cut, deny, ends_with, failed, instruct, interrupt, response, said, say, tell,
-        thought,
+        self, allow, call, cut, deny, ends_with, failed, instruct, interrupt, response, said, say,
+        tell, thought,
     },
 };
-use crate::{
-    step::Limits,
-    summary::{Awaits, Status},
-};
+use crate::summary::{Awaits, Status};
 
 const SEEDS: u64 = 600;
 const STEPS: u64 = 30;
@@ -55,9 +52,13 @@ fn anything_can_happen_at_any_time() {
 /// Plays one session to its end; returns how often it came to rest.
 fn play(seed: u64) -> u64 {
     let mut chance = Chance(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
-    let mut play = Play::new();
+    let opened = match seed % 3 {
+        0 => script::opened_with_servers(),
+        _ => script::opened(),
+    };
+    let mut play = Play::of(opened);
     play.thorough = seed.is_multiple_of(THOROUGH_EACH);
-    play.limits = Limits { requests_per_turn: 4 + u32::try_from(chance.below(8)).unwrap() };
+    play.limits.requests_per_turn = 4 + u32::try_from(chance.below(8)).unwrap();
     let mut sent = 0;
     for _ in 0..STEPS {
         play.jitter = [0.0, 0.3, 1.0][chance.index(3)];
@@ -140,8 +141,21 @@ fn land(play: &mut Play, chance: &mut Chance) {
         play.result(call, "done");
     } else if flight == "model" {
         answer(play, chance);
+    } else if flight == "list" {
+        list(play, chance);
     } else {
         play.wake();
+    }
+}
+
+/// Some of the MCP servers answer; now and then the lists are lost.
+fn list(play: &mut Play, chance: &mut Chance) {
+    let lists = [("notes", script::notes()), ("mail", script::notes())];
+    match chance.below(5) {
+        0 => play.list(&[]),
+        1 => play.list(&lists[..1]),
+        2 => play.list(&lists[1..]),
+        _ => play.list(&lists),
     }
 }
 
@@ -172,7 +186,19 @@ fn answer(play: &mut Play, chance: &mut Chance) {
 }
 
 fn block(chance: &mut Chance) -> Block {
-    let tools = ["bash", "read", "write", "write", "edit", "weather", "clock", "teleport"];
+    let tools = [
+        "bash",
+        "read",
+        "write",
+        "write",
+        "edit",
+        "weather",
+        "clock",
+        "teleport",
+        "mcp__notes__read_note",
+        "mcp__notes__wipe",
+        "mcp__mail__write_note",
+    ];
     let (id, tool) = (format!("toolu_{}", chance.next()), tools[chance.index(tools.len())]);
     match chance.below(8) {
         0 => thought(),
@@ -191,6 +217,7 @@ fn settle(play: &mut Play) {
         let flights = play.in_flight();
         match flights.first().map(String::as_str) {
             Some("model") => play.answer(ends_with("Done.")),
+            Some("list") => play.list(&[]),
             Some(flight) => match flight.strip_prefix("tool ") {
                 Some(call) => play.result(call, "done"),
                 None => play.wake(),

@@ -1,13 +1,15 @@
 //! Where cages may connect to, as environments say.
 
-use posthouse_protocol::agent::McpServer;
-use posthouse_protocol::environment::package_managers;
+use posthouse_protocol::{
+    agent::McpServer,
+    environment::{self, package_managers},
+};
 use posthouse_sandbox::{Networking, Rule};
 use serde_json::{Value, json, value::to_raw_value};
 
 use super::script;
 use crate::{
-    caged::networking::{lets_through, networking},
+    caged::networking::{self, lets_through, of_environment, reaches},
     own::SessionOpened,
 };
 
@@ -21,6 +23,10 @@ fn opened(networking: &Value, passthrough: &[&str]) -> SessionOpened {
         passthrough_hosts: passthrough.iter().map(|host| (*host).to_owned()).collect(),
         ..script::opened()
     }
+}
+
+fn networking(opened: &SessionOpened) -> serde_json::Result<Networking> {
+    networking::networking(opened, &opened.agent.mcp_servers)
 }
 
 fn limited(hosts: &[&str], servers: bool, managers: bool) -> Value {
@@ -77,6 +83,49 @@ fn mcp_servers_are_those_of_the_agent_and_only_when_they_are_allowed() {
         let made = networking(&opened).unwrap();
         let expected: Vec<_> = hosts.iter().map(|host| (*host, Rule::McpServers)).collect();
         assert_eq!(list(&made), expected);
+    }
+}
+
+#[test]
+fn servers_that_a_session_got_later_are_those_that_count() {
+    let server = |url: &str| McpServer::Url { name: "n".into(), url: url.into() };
+    let mut opened = opened(&limited(&[], true, false), &[]);
+    opened.agent.mcp_servers = vec![server("https://first.example")];
+    let later = networking::networking(&opened, &[server("https://later.example")]).unwrap();
+    assert_eq!(list(&later), [("later.example", Rule::McpServers)]);
+    assert_eq!(list(&networking::networking(&opened, &[]).unwrap()), []);
+}
+
+#[test]
+fn a_server_is_reached_where_its_host_is_allowed_or_all_are() {
+    let server = |url: &str| McpServer::Url { name: "n".into(), url: url.into() };
+    let stdio = McpServer::Stdio {
+        name: "n".into(),
+        command: "x".into(),
+        args: Vec::new(),
+        env: std::collections::BTreeMap::new(),
+    };
+    let of = |value: Value| of_environment(&opened(&value, &[]).config).unwrap();
+    let listed = of(limited(&["A.example", "*.b.example", "10.0.0.1"], false, true));
+    for (url, reached) in [
+        ("https://a.Example/mcp", true),
+        ("http://a.example.:8080", true),
+        ("https://x.a.example", false),
+        ("https://x.b.example", true),
+        ("https://b.example", false),
+        ("http://10.0.0.1", true),
+        ("http://[::1]", false),
+        // What package managers need is no way for servers.
+        ("https://pypi.org", false),
+    ] {
+        assert_eq!(reaches(&listed, &server(url)), reached, "{url}");
+    }
+    assert!(reaches(&listed, &stdio));
+    let all = of(limited(&[], true, false));
+    for open in [&all, &environment::Networking::Unrestricted] {
+        assert!(
+            reaches(open, &server("https://x.example")) && reaches(open, &server("http://[::1]"))
+        );
     }
 }
 

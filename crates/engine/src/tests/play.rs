@@ -3,15 +3,14 @@
 //! Nothing happens by itself but what the plan asks for: a test says what clients send and how
 //! flights end, when time passes and when everything crashes.
 
+mod servers;
+
 use std::{
     collections::{BTreeSet, HashMap},
     sync::Arc,
 };
 
-use posthouse_model::{
-    Body, Failure, FailureKind, ModelSpec, ModelStream, Provider, Request, Resolved, Response,
-    Usage,
-};
+use posthouse_model::{Failure, FailureKind, ModelSpec, Request, Resolved, Response, Usage};
 use posthouse_protocol::{
     Micros,
     event::{self, ClientEvent, kind as wire},
@@ -33,6 +32,7 @@ use crate::{
     state::State,
     step::{self, Effect, Limits, Plan},
     summary::{Status, Summary},
+    tools::ServerTool,
     vault::Unreachable,
 };
 
@@ -65,6 +65,8 @@ pub(super) struct Play {
     rules: Rules,
     /// The model's names of its calls, by the ids of their events.
     names: HashMap<String, String>,
+    /// What stands for the session's blobs.
+    lists: HashMap<Arc<str>, Arc<[ServerTool]>>,
     expected: usize,
 }
 
@@ -99,6 +101,7 @@ impl Play {
             asked: None,
             rules: Rules::default(),
             names: HashMap::new(),
+            lists: HashMap::new(),
             expected: 0,
         };
         let now = play.now;
@@ -130,11 +133,11 @@ impl Play {
         let thread = script::thread();
         let (usage, cost, now) = (response.usage, self.cost, self.now);
         let lines = if self.plan().effects.contains(&effect) {
-            let agent = Arc::clone(&self.state.agent);
+            let (toolbox, of) = (self.toolbox(), self.state.threads[0].clone());
             let mut random = || self.bytes();
             let mut scribe = Scribe { now, random: &mut random };
             let previewed = Previewed::new();
-            settle::response(&agent, &thread, &asked, response, cost, &previewed, &mut scribe)
+            settle::response(&toolbox, &of, &asked, response, cost, &previewed, &mut scribe)
         } else {
             settle::closed_span(&thread, &asked.span, &usage, cost, "interrupted")
         };
@@ -167,7 +170,9 @@ impl Play {
         let effect = Effect::Tool { thread: script::thread(), call: id.as_str().into() };
         assert!(self.flights.remove(&effect), "{call} is not in flight");
         let content = script::text_blocks(text);
-        self.append_lines(vec![line::tool_result(&script::thread(), &id, &content, false)]);
+        let family = self.state.threads[0].call(&id).unwrap().family();
+        let thread = script::thread();
+        self.append_lines(vec![line::tool_result(&thread, family, &id, &content, false)]);
         self.go_on();
     }
 
@@ -187,10 +192,13 @@ impl Play {
                 }
                 Effect::Tool { thread, call } => {
                     self.flights.remove(&effect);
-                    let line = line::error_result(thread, call, step::INTERRUPTED);
+                    let line = self.state.threads[0]
+                        .call(call)
+                        .unwrap()
+                        .error_result(thread, step::INTERRUPTED);
                     self.append_lines(vec![line]);
                 }
-                Effect::SleepUntil { .. } => {}
+                Effect::List { .. } | Effect::SleepUntil { .. } => {}
             }
             self.go_on();
         }
@@ -276,6 +284,7 @@ impl Play {
     pub(super) fn in_flight(&self) -> Vec<String> {
         let name = |flight: &Effect| match flight {
             Effect::Model { .. } => "model".to_owned(),
+            Effect::List { .. } => "list".to_owned(),
             Effect::Tool { call, .. } => format!("tool {}", self.names[&**call]),
             Effect::SleepUntil { at, .. } => {
                 format!("sleep {} ms", (at.0 - self.state.summary.updated_at.0) / 1_000)
@@ -323,7 +332,9 @@ impl Play {
             self.catch_up();
             let plan = self.plan();
             self.check(&plan);
-            let waits = |flight: &Effect| matches!(flight, Effect::SleepUntil { .. });
+            // These end without a word.
+            let waits =
+                |flight: &Effect| matches!(flight, Effect::SleepUntil { .. } | Effect::List { .. });
             self.flights.retain(|flight| plan.effects.contains(flight) || !waits(flight));
             if !plan.append.is_empty() {
                 self.append_plan(plan);
@@ -374,7 +385,9 @@ impl Play {
                 continue;
             }
             match &effect {
-                Effect::SleepUntil { .. } => drop(self.flights.insert(effect)),
+                Effect::SleepUntil { .. } | Effect::List { .. } => {
+                    self.flights.insert(effect);
+                }
                 Effect::Tool { thread, call } => {
                     let started = ToolStarted { call: Arc::clone(call) };
                     let line = line::own_record(own::kind::TOOL_STARTED, thread, &started);
@@ -391,11 +404,13 @@ impl Play {
     fn ask(&mut self, effect: Effect) {
         let thread = script::thread();
         let resolved = Resolved {
-            provider: Arc::new(Silent),
+            provider: Arc::new(script::Silent),
             model: "model".to_owned(),
             spec: Arc::new(self.spec.clone()),
         };
-        let Ok(context) = context::build(&self.state, &self.state.threads[0], &resolved) else {
+        let of = &self.state.threads[0];
+        let tools = self.toolbox().offer(self.spec.window, &of.loaded);
+        let Ok(context) = context::build(&self.state, of, &resolved, tools) else {
             let (state, summary) = (&self.state.threads[0], &self.state.summary.threads[0]);
             let failure = script::failed(FailureKind::TooLong);
             let moment = Moment { now: self.now, chance: self.jitter };
@@ -475,7 +490,9 @@ impl Play {
         let mut known = Known::new();
         for record in &self.records {
             let id = match &*record.kind {
-                wire::AGENT_TOOL_USE | wire::AGENT_CUSTOM_TOOL_USE => "id",
+                wire::AGENT_TOOL_USE | wire::AGENT_MCP_TOOL_USE | wire::AGENT_CUSTOM_TOOL_USE => {
+                    "id"
+                }
                 wire::USER_TOOL_CONFIRMATION => "tool_use_id",
                 wire::USER_CUSTOM_TOOL_RESULT => "custom_tool_use_id",
                 _ => continue,
@@ -491,7 +508,7 @@ impl Play {
         known
     }
 
-    fn append_lines(&mut self, lines: Vec<Line>) {
+    pub(super) fn append_lines(&mut self, lines: Vec<Line>) {
         let (now, summary) = (self.now, self.state.summary.clone());
         let drafts = Scribe { now, random: &mut || self.bytes() }.write(&summary, lines);
         self.append(drafts);
@@ -567,22 +584,5 @@ impl Play {
             *byte = u8::try_from(digit).unwrap();
         }
         bytes
-    }
-}
-
-/// A provider that is never asked: tests say what it answers.
-struct Silent;
-
-impl Provider for Silent {
-    fn name(&self) -> &str {
-        "test"
-    }
-
-    fn render(&self, _: &Request) -> Body {
-        unreachable!("requests are looked at before they are rendered")
-    }
-
-    fn stream(&self, _: Body) -> ModelStream {
-        unreachable!("nothing is sent")
     }
 }

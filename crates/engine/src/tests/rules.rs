@@ -27,17 +27,21 @@ const FROM_OUTSIDE: [&str; 7] = [
 ];
 
 /// What a session does only while it is at work.
-const WORK: [&str; 10] = [
+const WORK: [&str; 14] = [
     wire::AGENT_MESSAGE,
     wire::AGENT_THINKING,
     wire::AGENT_TOOL_USE,
     wire::AGENT_CUSTOM_TOOL_USE,
+    wire::AGENT_MCP_TOOL_USE,
     wire::REQUEST_START,
     wire::REQUEST_END,
     wire::SESSION_ERROR,
     own::kind::REQUEST,
     own::kind::RESPONSE,
     own::kind::TOOL_STARTED,
+    own::kind::TOOLS_LISTED,
+    own::kind::TOOLS_LOADED,
+    own::kind::SEARCHED,
 ];
 
 /// These stand right behind those, and nowhere else.
@@ -181,7 +185,7 @@ impl Rules {
                 let span = Some(text(payload, "model_request_start_id"));
                 assert_eq!(self.span.take(), span, "{what}: another request's end");
             }
-            wire::AGENT_TOOL_USE => {
+            wire::AGENT_TOOL_USE | wire::AGENT_MCP_TOOL_USE => {
                 let client = payload["evaluated_permission"] == "ask";
                 self.calls.insert(text(payload, "id"), Open { client });
             }
@@ -194,6 +198,7 @@ impl Rules {
                 assert!(std::mem::take(&mut call.client), "{what}: it was answered");
             }
             wire::AGENT_TOOL_RESULT => self.close(text(payload, "tool_use_id"), what),
+            wire::AGENT_MCP_TOOL_RESULT => self.close(text(payload, "mcp_tool_use_id"), what),
             wire::USER_CUSTOM_TOOL_RESULT => self.close(text(payload, "custom_tool_use_id"), what),
             own::kind::TOOL_CLOSED => self.close(text(payload, "call"), what),
             wire::THREAD_IDLE => {

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use posthouse_model::{Block, Failure, FailureKind, Response, Stop, Usage, View};
+use posthouse_model::{
+    Block, Body, Failure, FailureKind, ModelStream, Provider, Request, Response, Stop, Usage, View,
+};
 use posthouse_protocol::event::ClientEvent;
 use serde_json::{Value, json, value::to_raw_value};
 
-use crate::own::SessionOpened;
+use crate::{own::SessionOpened, tools::ServerTool};
 
 pub(super) const THREAD: &str = "sthr_primary";
 
@@ -61,6 +63,44 @@ pub(super) fn opened() -> SessionOpened {
         vault_ids: Vec::new(),
         title: None,
         metadata: [].into(),
+    }
+}
+
+/// The same session, of an agent with two MCP servers: of `notes` it may read freely, has to ask
+/// before it writes, and may not `wipe`; it has to ask for everything of `mail`.
+pub(super) fn opened_with_servers() -> SessionOpened {
+    let mut opened = opened();
+    let server = |name: &str| json!({ "type": "url", "name": name, "url": format!("https://{name}.test/mcp") });
+    let toolset = |name: &str, configs: Value| {
+        json!({
+            "type": "mcp_toolset",
+            "mcp_server_name": name,
+            "default_config": {
+                "enabled": true, "permission_policy": { "type": "always_ask" },
+            },
+            "configs": configs,
+        })
+    };
+    let config = |name: &str, enabled: bool| json!({ "name": name, "enabled": enabled, "permission_policy": { "type": "always_allow" } });
+    let notes = json!([config("read_note", true), config("wipe", false)]);
+    opened.agent.mcp_servers =
+        ["notes", "mail"].map(|name| serde_json::from_value(server(name)).unwrap()).into();
+    let toolsets = [toolset("notes", notes), toolset("mail", json!([]))];
+    opened.agent.tools.extend(toolsets.map(|one| serde_json::from_value(one).unwrap()));
+    opened
+}
+
+/// What those servers have.
+pub(super) fn notes() -> Vec<ServerTool> {
+    ["read_note", "write_note", "wipe"].map(|name| server_tool(name, "Works with notes.")).into()
+}
+
+pub(super) fn server_tool(name: &str, description: &str) -> ServerTool {
+    ServerTool {
+        name: name.to_owned(),
+        description: description.to_owned(),
+        input_schema: to_raw_value(&json!({ "type": "object" })).unwrap().into(),
+        idempotent: false,
     }
 }
 
@@ -156,4 +196,21 @@ pub(super) fn failed(kind: FailureKind) -> Failure {
 
 pub(super) fn thread() -> Arc<str> {
     THREAD.into()
+}
+
+/// A provider that is never asked: tests say what it answers.
+pub(super) struct Silent;
+
+impl Provider for Silent {
+    fn name(&self) -> &str {
+        "test"
+    }
+
+    fn render(&self, _: &Request) -> Body {
+        unreachable!("requests are looked at before they are rendered")
+    }
+
+    fn stream(&self, _: Body) -> ModelStream {
+        unreachable!("nothing is sent")
+    }
 }

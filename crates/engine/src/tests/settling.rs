@@ -6,14 +6,25 @@ use posthouse_model::{ModelSpec, Stop, WireKind};
 use posthouse_protocol::{Micros, event::kind as wire};
 use serde_json::Value;
 
-use super::script::{call_with, opened, response, said, thought, thread};
+use super::{
+    play::Play,
+    script::{call_with, response, said, thought},
+};
 use crate::{
     line::{Line, Scribe},
     own::{RetryScheduled, StopKind},
     settle::{self, Asked, Moment, Previewed, next_attempt},
+    state::Thread,
+    toolbox::Toolbox,
 };
 
 const NOW: Micros = Micros(1_000_000_000_000);
+
+/// The toolbox and the thread of a session that has just begun.
+fn belongings() -> (Toolbox, Thread) {
+    let play = Play::new();
+    (play.toolbox(), play.state.threads[0].clone())
+}
 
 fn wait(retry: RetryScheduled) -> Duration {
     Duration::from_micros(u64::try_from(retry.not_before.0 - NOW.0).unwrap())
@@ -91,10 +102,10 @@ fn settle(
         [count; 16]
     };
     let mut scribe = Scribe { now: NOW, random: &mut random };
-    let agent = opened().agent;
+    let (toolbox, thread) = belongings();
     let response = response(blocks, stop);
     let lines =
-        settle::response(&agent, &thread(), &asked, response, Some(7), previewed, &mut scribe);
+        settle::response(&toolbox, &thread, &asked, response, Some(7), previewed, &mut scribe);
     let drafts = scribe.write(&crate::summary::Summary::default(), lines);
     let parsed = |draft: &posthouse_store::Draft| {
         (draft.kind.to_owned(), serde_json::from_str(&draft.payload).unwrap())
@@ -163,9 +174,9 @@ fn a_call_s_input_is_what_the_model_wrote_on_one_line() {
     let mut random = || [1; 16];
     let mut scribe = Scribe { now: NOW, random: &mut random };
     let response = response(vec![call_with("x", "bash", Some(raw))], Stop::ToolUse);
-    let agent = opened().agent;
+    let (toolbox, thread) = belongings();
     let lines =
-        settle::response(&agent, &thread(), &asked, response, None, &Previewed::new(), &mut scribe);
+        settle::response(&toolbox, &thread, &asked, response, None, &Previewed::new(), &mut scribe);
     let Line::Ready { payload, .. } = &lines[0] else { panic!("no call") };
     assert!(payload.contains(r#""input":{"b" :  1.50,   "a": "x\ny", "b2":1e3}"#), "{payload}");
     assert!(!payload.contains(['\n', '\r']));

@@ -51,18 +51,20 @@ fn line(event: &Value, names: &HashMap<String, String>) -> String {
         let id = id.as_str().unwrap_or_default();
         names.get(id).cloned().unwrap_or_else(|| id.to_owned())
     };
-    let answered = match event.get("custom_tool_use_id") {
-        Some(id) => call(id),
-        None => call(&event["tool_use_id"]),
-    };
+    let answers = ["custom_tool_use_id", "mcp_tool_use_id", "tool_use_id"];
+    let answered = answers.iter().find_map(|name| event.get(name)).map(call).unwrap_or_default();
     let content = texts(&event["content"]);
     let error = if event["is_error"] == true { "error" } else { "" };
     let kind = text("type");
     let details: Vec<String> = match &*kind {
         "user.message" | "system.message" | "agent.message" => vec![content],
         "agent.tool_use" => vec![call(&event["id"]), text("name"), text("evaluated_permission")],
+        "agent.mcp_tool_use" => {
+            let server = text("mcp_server_name");
+            vec![call(&event["id"]), server, text("name"), text("evaluated_permission")]
+        }
         "agent.custom_tool_use" => vec![call(&event["id"]), text("name")],
-        "agent.tool_result" | "user.custom_tool_result" => {
+        "agent.tool_result" | "agent.mcp_tool_result" | "user.custom_tool_result" => {
             vec![answered, error.to_owned(), content]
         }
         "user.tool_confirmation" => vec![answered, text("result"), text("deny_message")],

@@ -217,7 +217,7 @@ fn a_pause_sends_the_conversation_again() {
 #[test]
 fn a_turn_has_so_many_requests_and_no_more() {
     let mut play = Play::new();
-    play.limits = Limits { requests_per_turn: 2 };
+    play.limits = Limits { requests_per_turn: 2, ..Limits::default() };
     play.send([say("loop")]).unwrap();
     for name in ["a", "b"] {
         play.answer(calls([(name, "bash")]));
@@ -244,7 +244,7 @@ fn a_turn_has_so_many_requests_and_no_more() {
 #[test]
 fn the_limit_counts_from_the_client_s_last_answer() {
     let mut play = Play::new();
-    play.limits = Limits { requests_per_turn: 1 };
+    play.limits = Limits { requests_per_turn: 1, ..Limits::default() };
     play.send([say("weather?")]).unwrap();
     for name in ["a", "b", "c"] {
         play.answer(calls([(name, "weather")]));

@@ -21,7 +21,7 @@ use crate::ledger::cut;
 const SHOWN: usize = 2048;
 const SHOWN_TYPE: usize = 255;
 /// What stands where a secret was.
-const SCRUBBED: &str = "[REDACTED]";
+pub(super) const SCRUBBED: &str = "[REDACTED]";
 
 /// An answer over HTTP as it may be shown: cut, and without the credential's secrets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -88,7 +88,8 @@ fn forms(secrets: &[&Secrets]) -> Vec<Zeroizing<String>> {
     forms
 }
 
-fn written(secret: SecretString) -> [Zeroizing<String>; 7] {
+/// The forms of one secret.
+pub(super) fn written(secret: SecretString) -> [Zeroizing<String>; 7] {
     let secret = secret.expose_secret();
     let json = Zeroizing::new(serde_json::to_string(secret).unwrap_or_default());
     let json = json.get(1..json.len().saturating_sub(1)).unwrap_or_default();

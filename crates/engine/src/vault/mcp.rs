@@ -55,6 +55,15 @@ pub struct McpAuth {
     pub value: SecretString,
 }
 
+/// The credential that the vaults of a session have for an MCP server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Matching {
+    /// The first of the vaults that has one.
+    pub vault: String,
+    /// The credential.
+    pub credential: String,
+}
+
 /// Why there is no header although there is a credential.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthError {
@@ -77,12 +86,8 @@ impl Vaults {
     /// # Errors
     /// [`AuthError`].
     pub async fn bearer(&self, request: McpRequest<'_>) -> Result<Option<McpAuth>, AuthError> {
-        let Some(wanted) = address::normal(request.server_url) else { return Ok(None) };
-        let held = self.held(request.workspace, request.vaults)?;
-        // A variable's target is its name, which is no address.
-        let Some(held) = held.into_iter().find(|held| held.row.target == wanted) else {
-            return Ok(None);
-        };
+        let held = self.held_for(request.workspace, request.vaults, request.server_url)?;
+        let Some(held) = held else { return Ok(None) };
         let auth = held.auth()?;
         let behalf = Behalf {
             workspace: request.workspace.into(),
@@ -107,6 +112,33 @@ impl Vaults {
         let written = ledger.used(&behalf, &held.row.vault, &held.row.id, entry).await;
         written.map_err(VaultError::from)?;
         Ok(Some(header))
+    }
+
+    /// The credential that [`Self::bearer`] takes for a server, if there is any. Opens nothing, and is
+    /// no use of it.
+    ///
+    /// # Errors
+    /// [`VaultError::Store`].
+    pub fn matching(
+        &self,
+        workspace: &str,
+        vaults: &[String],
+        server_url: &str,
+    ) -> Result<Option<Matching>, VaultError> {
+        let held = self.held_for(workspace, vaults, server_url)?;
+        Ok(held.map(|held| Matching { vault: held.row.vault, credential: held.row.id }))
+    }
+
+    fn held_for(
+        &self,
+        workspace: &str,
+        vaults: &[String],
+        server_url: &str,
+    ) -> Result<Option<Held>, VaultError> {
+        let Some(wanted) = address::normal(server_url) else { return Ok(None) };
+        let held = self.held(workspace, vaults)?;
+        // A variable's target is its name, which is no address.
+        Ok(held.into_iter().find(|held| held.row.target == wanted))
     }
 
     /// Other secrets, where those that were read are not to be used any more.

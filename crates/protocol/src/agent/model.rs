@@ -11,7 +11,7 @@ use crate::{
     schema::agents as schema,
 };
 
-/// What is known of models when an agent is saved.
+/// What is known of models, and of what else only the server knows, when an agent is saved.
 pub trait ModelRules: Send + Sync {
     /// Whether a configured provider serves the model.
     ///
@@ -36,6 +36,12 @@ pub trait ModelRules: Send + Sync {
 
     /// Whether the model's provider lets callers choose a region.
     fn supports_geo(&self, model: &str) -> bool;
+
+    /// Whether the server has a search back end, without which no `web_search` can be asked for by
+    /// name.
+    fn has_search(&self) -> bool {
+        false
+    }
 }
 
 /// A model and its settings, as responses show them.

@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 
-use super::{Agent, SessionAgent, clearable, extension, model, replace, take_model, tools};
+use super::{
+    Agent, SessionAgent, clearable, extension, model, replace, servers, take_model, tools,
+};
 use crate::{
     ApiError, Fields, Given,
     fields::{id, kind_of, wrong},
@@ -67,17 +69,18 @@ impl Reference {
         if let Some(system) = clearable(fields.text(&schema::NEW_SYSTEM)?) {
             agent.system = system;
         }
-        replace(&mut agent.tools, tools::take(&mut fields, &schema::NEW_TOOLS)?);
-        fields.later(&schema::MCP_SERVERS)?;
+        replace(&mut agent.tools, tools::take(&mut fields, &schema::NEW_TOOLS, rules)?);
+        replace(&mut agent.mcp_servers, servers::take(&mut fields, &schema::NEW_SERVERS)?);
         fields.later(&schema::SKILLS)?;
-        let fallback = extension::take(&mut fields)?;
+        let extension = extension::take_override(&mut fields)?;
         let path = fields.path_of(&schema::NEW_MODEL);
         fields.finish(&schema::OVERRIDES)?;
+        servers::check(&agent.tools, &agent.mcp_servers, "agent.")?;
         if let Given::Value(model) = model {
             // A replacement, and no change of the base's: no effort given means the default one.
             agent.model = model::read(model, &path, None, rules)?;
         }
-        agent.posthouse = fallback.apply(&base.posthouse, &agent.model, rules)?;
+        agent.posthouse = extension.apply(&base.posthouse, &agent.model, rules)?;
         Ok(agent)
     }
 }

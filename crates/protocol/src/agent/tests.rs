@@ -1,5 +1,9 @@
 //! Tables of bodies sent and agents or refusals that come of them.
 
+mod extension;
+mod mcp;
+mod web;
+
 use serde_json::{Value, json};
 
 use super::*;
@@ -7,7 +11,7 @@ use super::*;
 const AT: Micros = Micros(1_763_600_000_000_000);
 const LATER_ON: Micros = Micros(1_763_600_001_000_000);
 
-/// One model with all settings, one with none.
+/// One model with all settings, one with none, and a search back end.
 struct Rules;
 
 impl ModelRules for Rules {
@@ -36,6 +40,10 @@ impl ModelRules for Rules {
 
     fn supports_geo(&self, model: &str) -> bool {
         model.starts_with("rich")
+    }
+
+    fn has_search(&self) -> bool {
+        true
     }
 }
 
@@ -92,7 +100,7 @@ fn a_bare_agent_has_every_field() {
     );
     assert_eq!(serde_json::from_value::<Agent>(shown).unwrap(), agent);
     let empty = json!({
-        "mcp_servers": [], "skills": null, "multiagent": {}, "tools": null, "metadata": null,
+        "mcp_servers": null, "skills": null, "multiagent": {}, "tools": null, "metadata": null,
         "description": "", "system": null, "execution_identity": null,
     });
     assert_eq!(create(with(empty)).unwrap(), agent);
@@ -115,8 +123,10 @@ fn toolsets_echo_what_was_sent_resolved() {
         }])
     );
     assert_eq!(bare.tools.permission("bash"), Some(Policy::AlwaysAllow));
-    assert_eq!(bare.tools.permission("web_fetch"), None);
-    assert_eq!(bare.tools.built_in().len(), 6);
+    assert_eq!(bare.tools.permission("web_fetch"), Some(Policy::AlwaysAllow));
+    let offered: Vec<_> = bare.tools.built_in().iter().map(|(tool, _)| tool.as_str()).collect();
+    let order = ["bash", "read", "write", "edit", "glob", "grep", "web_fetch", "web_search"];
+    assert_eq!(offered, order);
 
     let sent = toolset(json!({
         "default_config": { "enabled": false, "permission_policy": { "type": "always_ask" } },
@@ -185,13 +195,6 @@ fn tools_are_refused_in_the_known_words() {
         "tools.1.agent_toolset_20260401: duplicate entry; at most one agent_toolset_20260401 is \
          allowed"
     );
-    for sent in [json!({ "name": "web_fetch" }), json!({ "name": "web_search", "enabled": true })] {
-        assert!(config(sent).contains("is not supported by this version"));
-    }
-    assert!(
-        config(json!({ "name": "web_fetch", "enabled": false, "allowed_domains": ["a.b"] }))
-            .starts_with("tools[0].configs[0].allowed_domains: is not supported")
-    );
     assert!(
         config(json!({ "name": "bash", "permission_policy": { "type": "auto" } }))
             .starts_with("tools[0].configs[0].permission_policy.type: auto is not supported")
@@ -200,12 +203,7 @@ fn tools_are_refused_in_the_known_words() {
         config(json!({ "name": "bash", "allowed_domains": null })),
         "Failed to parse request body: unknown field \"tools[0].configs[0].allowed_domains\""
     );
-    assert!(
-        refused(json!({ "tools": [{ "type": "mcp_toolset", "mcp_server_name": "x" }] }))
-            .starts_with("tools[0].type: mcp_toolset is not supported")
-    );
     for (field, value) in [
-        ("mcp_servers", json!([{ "type": "url", "name": "x", "url": "https://x" }])),
         ("skills", json!([{ "type": "anthropic", "skill_id": "xlsx" }])),
         ("multiagent", json!({ "type": "coordinator", "agents": [] })),
     ] {
@@ -388,7 +386,8 @@ fn overrides_change_the_copy_alone() {
 #[test]
 fn a_session_update_changes_tools_alone() {
     let current = create(with(json!({ "tools": [custom("a")] }))).unwrap().snapshot();
-    let change = |sent: Value| parse_session_update(&current, Fields::open(sent, "agent").unwrap());
+    let change =
+        |sent: Value| parse_session_update(&current, Fields::open(sent, "agent").unwrap(), &Rules);
     assert_eq!(change(json!({})).unwrap(), current);
     assert_eq!(change(json!({ "mcp_servers": [] })).unwrap(), current);
     assert_eq!(change(json!({ "tools": [] })).unwrap().tools.len(), 0);

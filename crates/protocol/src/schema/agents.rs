@@ -1,6 +1,9 @@
 //! Tables of agents, as clients send them: new ones, changes, and what sessions make of them.
 
-use super::{Absent, Field, Kind, Member, Null, Pairs, Table, Union, tools::TOOLS_FIELD};
+use super::{
+    Absent, Field, Kind, Member, Null, Pairs, Table, Union, servers::MCP_SERVERS,
+    tools::TOOLS_FIELD,
+};
 use crate::id::IdKind;
 
 /// At most this many models take over, one after the other.
@@ -87,6 +90,61 @@ pub const FALLBACK: Field = Field::new(
 .rule("No model twice, and not the agent's own.")
 .example(r#"["claude-haiku-5"]"#);
 
+/// What MCP servers are told that ask for something.
+pub const ELICITATION: Field = Field::choice(
+    "mcp_elicitation",
+    &["decline", "defaults"],
+    "What MCP servers are told that ask the user for something in the middle of a call: that nobody is \
+     there, or the defaults of what they ask for, where each required member has one. Without it, and \
+     when it is null: decline.",
+)
+.keeps()
+.null(Null::Clears)
+.example(r#""defaults""#);
+
+/// As which tool others may call the agent.
+pub const MCP_TOOL: Field = Field::new(
+    "mcp_tool",
+    Kind::Object(&EXPOSED),
+    "As which tool of posthouse's own MCP server others may call the agent. An object replaces the one \
+     before; null takes the tool away.",
+)
+.keeps()
+.null(Null::Clears)
+.rule("No other agent of the workspace has a tool of that name.")
+.example(r#"{"name": "research", "environment_id": "env_000000000000000000000001"}"#);
+/// The name of that tool.
+pub const EXPOSED_NAME: Field = Field::text("name", 1, 64, "The tool's name.")
+    .required()
+    .rule("Letters, digits, underscores and hyphens; unique among those that a workspace exposes.")
+    .example(r#""research""#);
+/// What that tool does.
+pub const EXPOSED_DESCRIPTION: Field = Field::text(
+    "description",
+    0,
+    1024,
+    "What it does, for the models that may call it. The empty text is the same as null: the agent's \
+     own description.",
+)
+.example(r#""Answers questions about our papers""#);
+/// Where the sessions of that tool run.
+pub const EXPOSED_ENVIRONMENT: Field =
+    Field::new("environment_id", Kind::Id(IdKind::Environment), "Where its sessions run.")
+        .required()
+        .rule("An environment that there is and that is not archived.")
+        .example(r#""env_000000000000000000000001""#);
+/// The vaults of the sessions of that tool.
+pub const EXPOSED_VAULTS: Field = Field {
+    about: "The vaults of its sessions, in the order in which they are looked through.",
+    ..super::sessions::VAULTS
+};
+/// An agent as a tool.
+pub static EXPOSED: Table = Table {
+    name: "McpExposureParams",
+    about: "An agent as a tool of posthouse's own MCP server.",
+    fields: &[EXPOSED_NAME, EXPOSED_DESCRIPTION, EXPOSED_ENVIRONMENT, EXPOSED_VAULTS],
+};
+
 /// What an agent has beyond the original API.
 pub const EXTENSION_FIELD: Field = Field::new(
     "posthouse",
@@ -101,11 +159,19 @@ pub const EXTENSION_FIELD: Field = Field::new(
 pub static EXTENSION: Table = Table {
     name: "AgentExtensionParams",
     about: "What an agent has beyond the original API.",
-    fields: &[FALLBACK],
+    fields: &[FALLBACK, ELICITATION, MCP_TOOL],
 };
 
-/// MCP servers.
-pub const MCP_SERVERS: Field = Field::later("mcp_servers", "MCP servers.");
+/// What an agent has beyond the original API, for one session.
+pub const OVERRIDE_FIELD: Field =
+    Field { kind: Kind::Object(&OVERRIDE_EXTENSION), ..EXTENSION_FIELD };
+/// What an agent has beyond the original API, for one session.
+pub static OVERRIDE_EXTENSION: Table = Table {
+    name: "AgentOverrideExtensionParams",
+    about: "What an agent has beyond the original API, for one session.",
+    fields: &[FALLBACK, ELICITATION],
+};
+
 /// Skills.
 pub const SKILLS: Field = Field::later("skills", "Skills.");
 /// The roster.
@@ -183,6 +249,8 @@ pub const NEW_DESCRIPTION: Field = kept(DESCRIPTION, Null::Clears);
 pub const NEW_SYSTEM: Field = kept(SYSTEM, Null::Clears);
 /// Other tools.
 pub const NEW_TOOLS: Field = kept(TOOLS_FIELD, Null::Clears);
+/// Other MCP servers.
+pub const NEW_SERVERS: Field = kept(MCP_SERVERS, Null::Clears);
 /// Another identity.
 pub const NEW_IDENTITY: Field = kept(IDENTITY, Null::Clears);
 
@@ -198,7 +266,7 @@ pub static UPDATE: Table = Table {
         NEW_DESCRIPTION,
         NEW_SYSTEM,
         NEW_TOOLS,
-        MCP_SERVERS,
+        NEW_SERVERS,
         SKILLS,
         MULTIAGENT,
         METADATA_PATCH,
@@ -237,9 +305,9 @@ pub static OVERRIDES: Table = Table {
         NEW_MODEL,
         NEW_SYSTEM,
         NEW_TOOLS,
-        MCP_SERVERS,
+        NEW_SERVERS,
         SKILLS,
-        EXTENSION_FIELD,
+        OVERRIDE_FIELD,
     ],
 };
 
@@ -257,7 +325,7 @@ pub static REFERENCE: Union = Union {
 pub static SESSION_AGENT: Table = Table {
     name: "SessionAgentUpdateParams",
     about: "A change of the session's copy of its agent, while the session is idle.",
-    fields: &[NEW_TOOLS, MCP_SERVERS],
+    fields: &[NEW_TOOLS, NEW_SERVERS],
 };
 
 /// Other models for a session.

@@ -202,7 +202,8 @@ impl Walk<'_> {
         }
         let _ = case;
         let sure_inside = sure
-            && (field.rule.is_none() || !matches!(field.kind, Kind::List { .. } | Kind::Union(_)));
+            && (field.rule.is_none()
+                || !matches!(field.kind, Kind::List { .. } | Kind::Union(_) | Kind::Object(_)));
         let base = self.sample(field);
         self.kind(table, field, &field.kind, &base, sure_inside, put, cases);
     }

@@ -94,6 +94,24 @@ plain! {
         ];
     TOOL_RESULT "AgentToolResultEvent" "agent.tool_result" "What came of a call."
         [CALL, RESULT, FAILED, AT];
+    MCP_TOOL_USE "AgentMcpToolUseEvent" "agent.mcp_tool_use" "The agent calls a tool of an MCP server."
+        [
+            has("mcp_server_name", TEXT, "The server, as the agent names it."),
+            CALLED,
+            INPUT,
+            has("evaluated_permission", Kind::choice(&["allow", "ask", "deny"]), "What it needs.")
+                .or_null(),
+            has("evaluation", Kind::Object(&EVALUATION), "Why.").or_null(),
+            OF_THREAD,
+            AT
+        ];
+    MCP_TOOL_RESULT "AgentMcpToolResultEvent" "agent.mcp_tool_result" "What came of a call of an MCP tool."
+        [
+            has("mcp_tool_use_id", Kind::Id(IdKind::Event), "The call that is answered."),
+            RESULT,
+            FAILED,
+            AT
+        ];
     CUSTOM_TOOL_USE "AgentCustomToolUseEvent" "agent.custom_tool_use"
         "The agent calls a tool that the client runs." [CALLED, INPUT, OF_THREAD, AT];
     SESSION_ERROR "SessionErrorEvent" "session.error" "Something has failed."
@@ -210,6 +228,13 @@ pub static PROBLEM: Table = Table {
         )
         .optional(),
         has("vault_id", Kind::Id(IdKind::Vault), "The vault of that credential.").optional(),
+        has(
+            "mcp_server_name",
+            TEXT,
+            "The MCP server, where it is about one: mcp_connection_failed_error and \
+             mcp_authentication_failed_error. The session goes on without it until its next turn.",
+        )
+        .optional(),
     ],
 };
 
@@ -227,6 +252,8 @@ pub static EVENT: Union = Union {
         Member::taken("agent.thinking", &AGENT_THINKING),
         Member::taken("agent.tool_use", &TOOL_USE),
         Member::taken("agent.tool_result", &TOOL_RESULT),
+        Member::taken("agent.mcp_tool_use", &MCP_TOOL_USE),
+        Member::taken("agent.mcp_tool_result", &MCP_TOOL_RESULT),
         Member::taken("agent.custom_tool_use", &CUSTOM_TOOL_USE),
         Member::taken("session.error", &SESSION_ERROR),
         Member::taken("session.updated", &SESSION_UPDATED),

@@ -1,9 +1,13 @@
 //! Tables of an agent's tools, as clients send them.
 
-use super::{Absent, Field, Kind, Member, Table, Union};
+use super::{
+    Absent, Field, Kind, Member, Table, Union,
+    servers::MCP_TOOLSET,
+    web::{WEB_FETCH, WEB_SEARCH},
+};
 
-/// At most this many entries in `tools`, and in a toolset's `configs`.
-const TOOLS: usize = 256;
+/// At most this many entries in `tools`, and in the `configs` of all toolsets together.
+pub const TOOLS: usize = 256;
 
 const A_TOOL: &Kind = &Kind::Union(&TOOL);
 const A_CONFIG: &Kind = &Kind::Union(&CONFIG);
@@ -15,6 +19,10 @@ pub const TOOLS_FIELD: Field = Field::new(
     "The tools that the model may call. Each list replaces the one before.",
 )
 .means("[]")
+.rule(
+    "At most one entry is the toolset of the built-in tools, and each MCP server has exactly one. All \
+     configs together have at most 256 entries.",
+)
 .example(r#"[{"type": "agent_toolset_20260401"}]"#);
 
 /// One entry of `tools`.
@@ -24,7 +32,7 @@ pub static TOOL: Union = Union {
     members: &[
         Member::taken("agent_toolset_20260401", &TOOLSET),
         Member::taken("custom", &CUSTOM),
-        Member::later("mcp_toolset", "leave this entry out"),
+        Member::taken("mcp_toolset", &MCP_TOOLSET),
     ],
 };
 
@@ -69,20 +77,19 @@ pub static DEFAULT: Table = Table {
 pub const CONFIGS: Field = Field::new(
     "configs",
     Kind::List { of: A_CONFIG, least: 0, most: TOOLS },
-    "Single tools that differ from the default, none twice. Answers show what was sent, resolved.",
+    "Single tools that differ from the default. Answers show what was sent, resolved.",
 )
 .means("[]")
+.rule("None twice.")
 .example(r#"[{"name": "bash", "permission_policy": {"type": "always_ask"}}]"#);
 
 /// The built-in tools.
 pub static TOOLSET: Table = Table {
     name: "ToolsetParams",
-    about: "The built-in tools. At most one entry of an agent's tools is a toolset.",
+    about: "The built-in tools. All are enabled unless they are said not to be; web_search is offered \
+            where the server has a search back end.",
     fields: &[Field::tag(&["agent_toolset_20260401"]), DEFAULT_FIELD, CONFIGS],
 };
-
-/// The type of a toolset, a custom tool.
-pub const TYPE: Field = Field::tag(&[]);
 
 /// All built-in tools.
 pub const NAMES: &[&str] =
@@ -107,7 +114,8 @@ pub static CONFIG: Union = Union {
 /// The type of an entry, which is its name.
 pub const CONFIG_TYPE: Field =
     Field::choice("type", NAMES, "The tool's name once more.").rule("The same as name.");
-const INHERITED: Field = Field {
+/// The same in an entry.
+pub const INHERITED: Field = Field {
     about: "Whether the model may call it. Left out: as the toolset's default says.",
     absent: Absent::Depends,
     ..ENABLED
@@ -123,56 +131,6 @@ pub static SANDBOXED: Table = Table {
         CONFIG_TYPE,
         INHERITED,
         POLICY_FIELD,
-    ],
-};
-
-const OFF: Field = INHERITED
-    .rule("Has to be false, here or in the default: this version has no tools of the web.")
-    .example("false");
-
-/// The options of an entry of `web_fetch`.
-pub const FETCH_OPTIONS: [Field; 4] = [
-    Field::later("allowed_domains", "Hosts that may be read."),
-    Field::later("blocked_domains", "Hosts that may not be read."),
-    Field::later("max_content_tokens", "How much of a page the model sees."),
-    Field::later("url_sources", "Where addresses may come from."),
-];
-
-/// The options of an entry of `web_search`.
-pub const SEARCH_OPTIONS: [Field; 3] = [
-    Field::later("allowed_domains", "Hosts that may be found."),
-    Field::later("blocked_domains", "Hosts that may not be found."),
-    Field::later("user_location", "Where the user is."),
-];
-
-/// An entry of `web_fetch`.
-pub static WEB_FETCH: Table = Table {
-    name: "WebFetchConfigParams",
-    about: "An entry of web_fetch, which can only be off in this version.",
-    fields: &[
-        Field::choice("name", &["web_fetch"], "The tool.").required(),
-        CONFIG_TYPE,
-        OFF,
-        POLICY_FIELD,
-        FETCH_OPTIONS[0],
-        FETCH_OPTIONS[1],
-        FETCH_OPTIONS[2],
-        FETCH_OPTIONS[3],
-    ],
-};
-
-/// An entry of `web_search`.
-pub static WEB_SEARCH: Table = Table {
-    name: "WebSearchConfigParams",
-    about: "An entry of web_search, which can only be off in this version.",
-    fields: &[
-        Field::choice("name", &["web_search"], "The tool.").required(),
-        CONFIG_TYPE,
-        OFF,
-        POLICY_FIELD,
-        SEARCH_OPTIONS[0],
-        SEARCH_OPTIONS[1],
-        SEARCH_OPTIONS[2],
     ],
 };
 

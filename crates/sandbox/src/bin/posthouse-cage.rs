@@ -16,7 +16,8 @@ use std::{
 
 use posthouse_net::{Guard, Rules};
 use posthouse_sandbox::{
-    Allowed, Cages, Isolation, Mount, Networking, Place, Rule, Settings, Source,
+    Allowed, Cages, Isolation, Mount, Networking, Place, Program, ProgramPipe, Rule, Settings,
+    Source,
     door::{Decision, Keeper, Secret, Started, Unavailable, Use, Work},
     journal::Found,
     launcher,
@@ -25,7 +26,15 @@ use posthouse_sandbox::{
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::{runtime::Builder, sync::mpsc, task::AbortHandle};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    runtime::Builder,
+    sync::mpsc,
+    task::AbortHandle,
+};
+
+/// How long an order to speak with a program waits for it.
+const HEARING: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -97,7 +106,44 @@ enum Order {
     Delete {
         session: String,
     },
+    /// Starts a program, whose pipe is kept under the name of `call`.
+    Program {
+        session: Arc<str>,
+        #[serde(default)]
+        number: i64,
+        call: String,
+        command: String,
+        #[serde(default)]
+        args: Vec<String>,
+        #[serde(default)]
+        env: BTreeMap<String, String>,
+    },
+    /// Writes to a program.
+    Tell {
+        call: String,
+        text: String,
+    },
+    /// Reads what a program says, once and at most so many bytes.
+    Hear {
+        call: String,
+        bytes: usize,
+    },
+    /// Drops a program's pipe.
+    Drop {
+        call: String,
+    },
+    /// Puts a text into a file, as if it were too long for a model.
+    Keep {
+        session: Arc<str>,
+        #[serde(default)]
+        number: i64,
+        call: String,
+        text: String,
+    },
 }
+
+/// The pipes of programs.
+type Pipes = Arc<tokio::sync::Mutex<HashMap<String, ProgramPipe>>>;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -244,6 +290,7 @@ async fn serve(options: Options) -> Result<(), Failure> {
     say(&json!({ "ready": true }));
     let running: Arc<Mutex<HashMap<String, AbortHandle>>> = Arc::default();
     let recorders = Recorders::default();
+    let pipes = Pipes::default();
     let mut lines = read_input();
     let mut seconds = tokio::time::interval(Duration::from_millis(100));
     loop {
@@ -256,7 +303,7 @@ async fn serve(options: Options) -> Result<(), Failure> {
         };
         let Some(line) = line else { break };
         match serde_json::from_str(&line) {
-            Ok(order) => follow(&cages, &running, &recorders, order),
+            Ok(order) => follow(&cages, &running, &recorders, &pipes, order),
             Err(error) => say(&json!({ "bad": error.to_string() })),
         }
     }
@@ -282,6 +329,7 @@ fn follow(
     cages: &Arc<Cages>,
     running: &Arc<Mutex<HashMap<String, AbortHandle>>>,
     recorders: &Recorders,
+    pipes: &Pipes,
     order: Order,
 ) {
     let cages = Arc::clone(cages);
@@ -297,8 +345,8 @@ fn follow(
                 Network::None => Some(Vec::new()),
             };
             let networking = Networking { allowed, passthrough: Vec::new() };
-            let (keeper, mounts) = (recorder_of(recorders, &session), source_of(mounts));
-            let place = Place { session, number, networking, keeper, mounts };
+            let mounts = source_of(mounts);
+            let place = Place { mounts, ..place(recorders, session, number, networking) };
             let (id, of_task) = (call.clone(), Arc::clone(running));
             let task = tokio::spawn(async move {
                 let answer = match cages.call(&place, &call, &name, input, ()).await {
@@ -314,6 +362,32 @@ fn follow(
         Order::Stop { call } => {
             let stopped = lock(running, &call).map(|task| task.abort()).is_some();
             say(&json!({ "call": call, "stopped": stopped }));
+        }
+        Order::Program { session, number, call, command, args, env } => {
+            let closed = Networking { allowed: Some(Vec::new()), passthrough: Vec::new() };
+            let place = place(recorders, session, number, closed);
+            let program = Program { command, args, env: env.into_iter().collect() };
+            let pipes = Arc::clone(pipes);
+            tokio::spawn(async move {
+                match cages.start_program(&place, program).await {
+                    Ok(pipe) => {
+                        pipes.lock().await.insert(call.clone(), pipe);
+                        say(&json!({ "call": call, "began": true }));
+                    }
+                    Err(refused) => say(&json!({ "call": call, "failed": refused.to_string() })),
+                }
+            });
+        }
+        Order::Tell { .. } | Order::Hear { .. } | Order::Drop { .. } => {
+            let pipes = Arc::clone(pipes);
+            tokio::spawn(async move { say(&speak(&pipes, order).await) });
+        }
+        Order::Keep { session, number, call, text } => {
+            let place = place(recorders, session, number, Networking::default());
+            match cages.keep_text(&place, &call, &text) {
+                Ok(path) => say(&json!({ "call": call, "kept": path })),
+                Err(error) => say(&json!({ "call": call, "failed": error.to_string() })),
+            }
         }
         Order::Rest { session } => {
             cages.rest(&session);
@@ -333,6 +407,49 @@ fn follow(
         order => {
             tokio::spawn(async move { say(&slow(&cages, order).await) });
         }
+    }
+}
+
+/// A session's place without files of the user's.
+fn place(recorders: &Recorders, session: Arc<str>, number: i64, networking: Networking) -> Place {
+    let keeper = recorder_of(recorders, &session);
+    Place { session, number, networking, keeper, mounts: source_of(Vec::new()) }
+}
+
+async fn speak(pipes: &Pipes, order: Order) -> Value {
+    match order {
+        // The pipe is kept for who speaks next, also when this one waits.
+        Order::Tell { call, text } => {
+            let taken = pipes.lock().await.remove(&call);
+            let Some(mut pipe) = taken else { return json!({ "call": call, "failed": "busy" }) };
+            let told = tokio::time::timeout(HEARING, pipe.write_all(text.as_bytes())).await;
+            pipes.lock().await.insert(call.clone(), pipe);
+            match told {
+                Ok(Ok(())) => json!({ "call": call, "told": true }),
+                Ok(Err(error)) => json!({ "call": call, "failed": error.to_string() }),
+                Err(_) => json!({ "call": call, "told": false }),
+            }
+        }
+        Order::Hear { call, bytes } => {
+            let taken = pipes.lock().await.remove(&call);
+            let Some(mut pipe) = taken else { return json!({ "call": call, "failed": "busy" }) };
+            let mut buffer = vec![0; bytes];
+            let heard = tokio::time::timeout(HEARING, pipe.read(&mut buffer)).await;
+            pipes.lock().await.insert(call.clone(), pipe);
+            match heard {
+                Ok(Ok(count)) => {
+                    let text = String::from_utf8_lossy(&buffer[..count]);
+                    json!({ "call": call, "heard": text, "over": count == 0 })
+                }
+                Ok(Err(error)) => json!({ "call": call, "failed": error.to_string() }),
+                Err(_) => json!({ "call": call, "heard": "", "over": false }),
+            }
+        }
+        Order::Drop { call } => {
+            let dropped = pipes.lock().await.remove(&call).is_some();
+            json!({ "call": call, "dropped": dropped })
+        }
+        _ => Value::Null,
     }
 }
 
@@ -367,6 +484,11 @@ async fn slow(cages: &Cages, order: Order) -> Value {
             Err(error) => json!({ "failed": error.to_string() }),
         },
         Order::Call { .. }
+        | Order::Program { .. }
+        | Order::Tell { .. }
+        | Order::Hear { .. }
+        | Order::Drop { .. }
+        | Order::Keep { .. }
         | Order::Stop { .. }
         | Order::List
         | Order::Rest { .. }

@@ -7,7 +7,7 @@ use std::{
     collections::HashMap,
     fs::File,
     io,
-    os::fd::{AsFd as _, OwnedFd},
+    os::fd::OwnedFd,
     os::unix::net::UnixStream as StdStream,
     path::{Path, PathBuf},
     sync::{
@@ -22,7 +22,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::{
     io::{AsyncWriteExt as _, Interest, unix::AsyncFd},
-    net::{UnixStream, unix::OwnedReadHalf, unix::OwnedWriteHalf},
+    net::{UnixStream, unix::OwnedReadHalf},
     sync::{mpsc, oneshot, watch},
 };
 
@@ -30,6 +30,8 @@ use super::{
     Place, Refused,
     folder::{Folder, Link, WRITABLE},
     lock,
+    orders::{self, Order},
+    program::{self, Waiting},
 };
 use crate::{
     cgroups::{Cgroups, Group, ResourceLevel},
@@ -145,7 +147,13 @@ pub(super) struct Cage {
     started: SystemTime,
     calls: AtomicU64,
     open: Mutex<HashMap<String, oneshot::Sender<Outcome>>>,
-    orders: mpsc::UnboundedSender<Vec<u8>>,
+    /// The programs that run beside the calls.
+    pub(super) programs: Mutex<HashMap<u64, Waiting>>,
+    /// The number of the next one.
+    pub(super) next_program: AtomicU64,
+    /// To whom on the host its files belong, where that is not the server.
+    pub(super) owner: Option<u32>,
+    pub(super) orders: mpsc::UnboundedSender<Order>,
     group: Mutex<Option<Group>>,
     door: Mutex<Option<Door>>,
     ended: Mutex<Option<Ended>>,
@@ -200,7 +208,7 @@ impl Cage {
             ours.set_nonblocking(true)?;
             let mut socket = UnixStream::from_std(ours)?;
             socket.write_all(&frame::bytes(&ToHelper::Setup(Box::new(setup)))?).await?;
-            let (ready, descriptors) = first_frame(&socket).await?;
+            let (ready, descriptors) = orders::first_frame(&socket).await?;
             io::Result::Ok((socket, ready, descriptors))
         };
         let talk = tokio::time::timeout(STARTING + delay, talk);
@@ -213,7 +221,9 @@ impl Cage {
         let ready = match answer {
             FromHelper::Ready(ready) => ready,
             FromHelper::Failed { step, reason } => return Err(Refused::Step { step, reason }),
-            FromHelper::Done { .. } => return Err(fail("starting its helper", &"it is confused")),
+            FromHelper::Done { .. } | FromHelper::Began { .. } | FromHelper::Ended { .. } => {
+                return Err(fail("starting its helper", &"it is confused"));
+            }
         };
         // No tool runs before it is limited. A helper that has failed is told of first: its end
         // is why it could not be limited.
@@ -251,6 +261,9 @@ impl Cage {
             started: SystemTime::now(),
             calls: AtomicU64::new(0),
             open: Mutex::default(),
+            programs: Mutex::default(),
+            next_program: AtomicU64::new(0),
+            owner: parts.identity.owner(),
             orders,
             group: Mutex::new(group),
             door: Mutex::new(door),
@@ -258,7 +271,7 @@ impl Cage {
             gone: watch::Sender::new(false),
         });
         let (incoming, out) = socket.into_split();
-        spawn(write(out, outgoing));
+        spawn(orders::write(out, outgoing));
         spawn(keep(Arc::clone(&cage), incoming));
         parts.place.keeper.started(started);
         Ok(cage)
@@ -280,7 +293,7 @@ impl Cage {
         match frame::bytes(&order) {
             Ok(bytes) => {
                 // One that has ended meanwhile answers every open call with its reason.
-                let _ = self.orders.send(bytes);
+                let _ = self.orders.send(bytes.into());
                 if *self.gone.borrow() {
                     self.close_calls();
                 }
@@ -355,18 +368,28 @@ impl Cage {
 
     /// What an open call is told when its cage has ended.
     fn reason(&self) -> String {
-        let ended = lock(&self.ended).clone();
-        let why = match &ended {
+        format!(
+            "The sandbox has ended while the tool was running: {}. The tool may or may not have \
+             had its effect; check before calling it again. Files are kept, processes are gone.",
+            self.why()
+        )
+    }
+
+    /// What has happened to a program whose cage has ended, in words that follow its name.
+    pub(super) fn end_of_program(&self) -> String {
+        format!("has ended with its sandbox: {}", self.why())
+    }
+
+    fn why(&self) -> String {
+        let ended = lock(&self.ended);
+        let why = match &*ended {
             Some(Ended::Killed) => "it was killed by the operator",
             Some(Ended::Stopped) => "the server was stopped",
             Some(Ended::Disk(reason)) => reason,
             Some(Ended::Cold) => "it was ended",
             Some(Ended::Lost) | None => "its helper has died, perhaps for want of memory",
         };
-        format!(
-            "The sandbox has ended while the tool was running: {why}. The tool may or may not have \
-             had its effect; check before calling it again. Files are kept, processes are gone."
-        )
+        why.to_owned()
     }
 }
 
@@ -455,26 +478,8 @@ impl Drop for StopOnDrop {
         if let Some(call) = self.call.take() {
             lock(&self.cage.open).remove(&call);
             if let Ok(bytes) = frame::bytes(&ToHelper::Stop { call }) {
-                let _ = self.cage.orders.send(bytes);
+                let _ = self.cage.orders.send(bytes.into());
             }
-        }
-    }
-}
-
-/// Reads the first frame and the descriptors beside it.
-async fn first_frame(socket: &UnixStream) -> io::Result<(FromHelper, Vec<OwnedFd>)> {
-    let mut bytes = Vec::new();
-    let mut descriptors = Vec::new();
-    loop {
-        let received = socket.async_io(Interest::READABLE, || launcher::receive(&socket.as_fd()));
-        let Some((more, beside)) = received.await? else {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        };
-        bytes.extend(more);
-        descriptors.extend(beside);
-        // A helper says nothing more before it is asked.
-        if let Ok(Some(frame)) = frame::read(&mut bytes.as_slice()) {
-            return Ok((frame, descriptors));
         }
     }
 }
@@ -492,20 +497,27 @@ fn open_door(
     Door::open(listeners, names.into(), &place.networking, guard, keeper, authority).map(Some)
 }
 
-async fn write(mut out: OwnedWriteHalf, mut orders: mpsc::UnboundedReceiver<Vec<u8>>) {
-    while let Some(order) = orders.recv().await {
-        if out.write_all(&order).await.is_err() {
-            return;
-        }
-    }
-}
-
 /// Hears what a helper says until it says no more, then clears up behind it.
 async fn keep(cage: Arc<Cage>, mut incoming: OwnedReadHalf) {
     while let Ok(Some(frame)) = frame::receive::<FromHelper>(&mut incoming).await {
-        let FromHelper::Done { call, outcome } = frame else { break };
-        if let Some(done) = lock(&cage.open).remove(&call) {
-            let _ = done.send(outcome);
+        // Nobody waits for what was interrupted.
+        match frame {
+            FromHelper::Done { call, outcome } => {
+                if let Some(done) = lock(&cage.open).remove(&call) {
+                    let _ = done.send(outcome);
+                }
+            }
+            FromHelper::Began { number } => {
+                let mut programs = lock(&cage.programs);
+                let began = programs.get_mut(&number).and_then(|waiting| waiting.began.take());
+                let _ = began.map(|began| began.send(()));
+            }
+            FromHelper::Ended { number, why } => {
+                if let Some(waiting) = lock(&cage.programs).remove(&number) {
+                    let _ = waiting.ended.send(program::account(why));
+                }
+            }
+            FromHelper::Ready(_) | FromHelper::Failed { .. } => break,
         }
     }
     let out_of_memory = lock(&cage.group).as_ref().is_some_and(|group| group.oom_kills() > 0);
@@ -519,6 +531,7 @@ async fn keep(cage: Arc<Cage>, mut incoming: OwnedReadHalf) {
     drop(lock(&cage.group).take());
     cage.gone.send_replace(true);
     cage.close_calls();
+    lock(&cage.programs).clear();
 }
 
 /// Waits until a process is gone, and with it all of its namespace.

@@ -24,11 +24,12 @@ use rustix::{
 use serde::{Deserialize, Serialize};
 
 use super::seccomp::Program;
-use crate::{cgroups::ResourceLevel, settings::Limits};
+use crate::{cgroups::ResourceLevel, settings::Limits, tools::program::MOST};
 
 /// Threads and processes that the helper may have beyond those of its tools, so that tools that use
-/// up all of theirs can still be answered for and ended. The limit of a cage's cgroup counts it in.
-pub const RESERVE: u32 = 32;
+/// up all of theirs can still be answered for and ended: each program beside the tools has a thread
+/// and a warden. The limit of a cage's cgroup counts it in.
+pub const RESERVE: u32 = 32 + 2 * MOST;
 
 /// Devices of `/dev` that may be written to, and asked with `ioctl`: none leads to hardware, and
 /// terminals are not terminals without.

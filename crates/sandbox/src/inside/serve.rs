@@ -1,24 +1,30 @@
 //! The helper at work: takes calls, runs tools, keeps the journal.
 //!
-//! One thread for each call, and one that reads. The journal and the server's socket are its
+//! One thread for each call and each program, and one that reads. The journal and the server's socket are its
 //! own; what it starts inherits neither.
 
 use std::{
     collections::HashMap,
     fs::File,
     io,
-    os::unix::net::UnixStream,
+    os::{fd::OwnedFd, unix::net::UnixStream},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
 };
 
 use serde_json::Value;
 
-use super::queue::{Queue, Ticket};
+use super::{
+    orders::Orders,
+    queue::{Queue, Ticket},
+};
 use crate::{
     frame::{self, FromHelper, ToHelper},
     journal,
-    tools::{LOOKS, Outcome, Stop, Tools},
+    tools::{
+        LOOKS, Outcome, Stop, Tools,
+        program::{self, Program},
+    },
 };
 
 /// Room for a call's thread. Searches recurse, results do not lie on the stack.
@@ -33,19 +39,27 @@ struct Desk {
     journal: File,
     answers: Mutex<UnixStream>,
     running: Mutex<HashMap<String, Stop>>,
+    programs: Mutex<HashMap<u64, Stop>>,
     queue: Arc<Queue>,
 }
 
 /// Serves until the server is gone.
-pub(crate) fn serve(mut server: UnixStream, journal: File, tools: Tools) -> io::Result<()> {
+pub(crate) fn serve(server: UnixStream, journal: File, tools: Tools) -> io::Result<()> {
     let answers = Mutex::new(server.try_clone()?);
-    let (running, queue) = (Mutex::default(), Arc::default());
-    let desk = Arc::new(Desk { tools, journal, answers, running, queue });
-    while let Some(order) = frame::read::<ToHelper>(&mut server)? {
+    let (running, programs, queue) = (Mutex::default(), Mutex::default(), Arc::default());
+    let desk = Arc::new(Desk { tools, journal, answers, running, programs, queue });
+    let mut orders = Orders::new(server);
+    while let Some((order, beside)) = orders.next()? {
         match order {
             ToHelper::Call { call, name, input } => take(&desk, call, name, input)?,
             ToHelper::Stop { call } => {
                 if let Some(stop) = lock(&desk.running).get(&call) {
+                    stop.stop();
+                }
+            }
+            ToHelper::Program { number, program } => begin(&desk, number, program, beside)?,
+            ToHelper::EndProgram { number } => {
+                if let Some(stop) = lock(&desk.programs).get(&number) {
                     stop.stop();
                 }
             }
@@ -64,8 +78,7 @@ fn take(desk: &Arc<Desk>, call: String, name: String, input: Value) -> io::Resul
     let work = move || {
         let outcome = at_desk.run(&call, &name, &input, &stop, ticket);
         lock(&at_desk.running).remove(&call);
-        // A server that is gone ends the reader, and with it the helper.
-        let _ = frame::write(&mut *lock(&at_desk.answers), &FromHelper::Done { call, outcome });
+        at_desk.tell(&FromHelper::Done { call, outcome });
     };
     if thread::Builder::new().stack_size(STACK).spawn(work).is_err() {
         lock(&desk.running).remove(&id);
@@ -77,7 +90,41 @@ fn take(desk: &Arc<Desk>, call: String, name: String, input: Value) -> io::Resul
     Ok(())
 }
 
+/// Starts a program beside the calls.
+fn begin(desk: &Arc<Desk>, number: u64, program: Program, beside: Vec<OwnedFd>) -> io::Result<()> {
+    let usual = <[OwnedFd; 2]>::try_from(beside).map_err(|_| io::ErrorKind::InvalidData)?;
+    let stop = Stop::new()?;
+    let running = {
+        let mut programs = lock(&desk.programs);
+        programs.insert(number, stop.clone());
+        programs.len()
+    };
+    let at_desk = Arc::clone(desk);
+    let work = move || {
+        let began = || at_desk.tell(&FromHelper::Began { number });
+        let why = at_desk.tools.run_program(&program, usual, &stop, began);
+        lock(&at_desk.programs).remove(&number);
+        at_desk.tell(&FromHelper::Ended { number, why });
+    };
+    let refused = if running > program::MOST as usize {
+        Some("can't be started: too many programs run already")
+    } else {
+        let spawned = thread::Builder::new().name("program".into()).stack_size(STACK).spawn(work);
+        spawned.err().map(|_| "can't be started: the sandbox has too many processes")
+    };
+    if let Some(why) = refused {
+        lock(&desk.programs).remove(&number);
+        desk.tell(&FromHelper::Ended { number, why: why.to_owned() });
+    }
+    Ok(())
+}
+
 impl Desk {
+    /// Tells the server. One that is gone ends the reader, and with it the helper.
+    fn tell(&self, frame: &FromHelper) {
+        let _ = frame::write(&mut *lock(&self.answers), frame);
+    }
+
     fn run(&self, call: &str, name: &str, input: &Value, stop: &Stop, turn: Ticket) -> Outcome {
         if !turn.wait(stop) {
             return Outcome::error(INTERRUPTED);

@@ -52,7 +52,7 @@ impl Tail {
 
 /// Takes out the escape sequences of terminals and makes UTF-8 of the rest. NULs are shown as
 /// the replacement character.
-fn readable(bytes: &[u8]) -> String {
+pub(crate) fn readable(bytes: &[u8]) -> String {
     let mut plain = Vec::with_capacity(bytes.len());
     let mut rest = bytes;
     while let Some((&first, after)) = rest.split_first() {

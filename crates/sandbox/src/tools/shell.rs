@@ -185,6 +185,7 @@ impl Shell {
         });
         let child = command.spawn()?;
         let pid = Pid::from_child(&child);
+        children::note_shell(pid);
         let mut shell = Self {
             pid,
             script,

@@ -27,7 +27,7 @@ pub(crate) fn shorten(place: &Place, folder: &Path, call: &str, mut outcome: Out
         if characters <= LONGEST {
             continue;
         }
-        let path = folder.join(file_name(call, number));
+        let path = folder.join(spilled(call, number));
         let kept = match place.replace(&path.to_string_lossy(), text.as_bytes()) {
             // Named as the shell knows it; `read` takes that, too.
             Ok(()) => format!("all of it is in {}", place.on_host(&path).display()),
@@ -52,7 +52,7 @@ fn boundary(text: &str, count: usize) -> usize {
 }
 
 /// A file name from a call's id, whatever that is.
-fn file_name(call: &str, number: usize) -> String {
+pub(crate) fn spilled(call: &str, number: usize) -> String {
     let plain = |letter: char| {
         if letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-') { letter } else { '_' }
     };

@@ -278,6 +278,59 @@ pub(crate) struct Session<'a> {
     mounts: Vec<Value>,
 }
 
+/// A program that runs beside a session's tools.
+pub(crate) struct Program<'a> {
+    driver: &'a Driver,
+    call: String,
+}
+
+impl Program<'_> {
+    fn ask(&self, order: &str, member: &str, more: Value) -> Value {
+        let mut question = more;
+        question["do"] = json!(order);
+        question["call"] = json!(self.call);
+        self.driver.send(&question);
+        self.driver.about(&self.call, member)
+    }
+
+    /// Whether it took all of it.
+    pub(crate) fn tell(&self, text: &str) -> bool {
+        self.ask("tell", "told", json!({"text": text}))["told"] == true
+    }
+
+    /// What it says next: at most so many bytes, nothing at the end of its output, and what has
+    /// happened to it when it has ended.
+    pub(crate) fn hear(&self, bytes: usize) -> Result<String, String> {
+        let answer = self.ask("hear", "heard", json!({"bytes": bytes}));
+        answer["heard"].as_str().map(str::to_owned).ok_or_else(|| answer["failed"].to_string())
+    }
+
+    /// What it says until its next line ends.
+    #[track_caller]
+    pub(crate) fn line(&self) -> String {
+        let mut line = String::new();
+        while !line.ends_with('\n') {
+            line += &self.hear(1).unwrap();
+        }
+        line.pop();
+        line
+    }
+
+    /// What happens to it after all that it says.
+    pub(crate) fn end(&self) -> String {
+        loop {
+            match self.hear(1 << 16) {
+                Ok(said) => assert!(!said.is_empty(), "it goes on without a word"),
+                Err(end) => return end,
+            }
+        }
+    }
+
+    pub(crate) fn drop(&self) {
+        assert_eq!(self.ask("drop", "dropped", json!({}))["dropped"], true);
+    }
+}
+
 /// What came of a call.
 #[derive(Debug, Clone)]
 pub(crate) struct Said {
@@ -363,6 +416,37 @@ impl<'a> Session<'a> {
     pub(crate) fn stop(&self, call: &str) {
         self.driver.send(&json!({"do": "stop", "call": call}));
         self.driver.about(call, "stopped");
+    }
+
+    /// Starts a program beside the tools. What came of it, in words, when it was not started.
+    pub(crate) fn program(&self, command: &str, args: &[&str]) -> Result<Program<'a>, String> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let call = format!("program{}x{count}", std::process::id());
+        self.driver.send(&json!({
+            "do": "program", "session": self.name, "number": self.number, "call": call,
+            "command": command, "args": args, "env": {"OWN": "its own"},
+        }));
+        let answer = self.driver.about(&call, "began");
+        match answer["failed"].as_str() {
+            Some(failed) => Err(failed.to_owned()),
+            None => Ok(Program { driver: self.driver, call }),
+        }
+    }
+
+    /// One that the shell runs.
+    #[track_caller]
+    pub(crate) fn shell_program(&self, script: &str) -> Program<'a> {
+        self.program("bash", &["-c", script]).unwrap()
+    }
+
+    /// Keeps a text as that of a call; its path.
+    pub(crate) fn keep(&self, call: &str, text: &str) -> Result<String, String> {
+        self.driver.send(&json!({
+            "do": "keep", "session": self.name, "number": self.number, "call": call, "text": text,
+        }));
+        let answer = self.driver.about(call, "kept");
+        answer["kept"].as_str().map(str::to_owned).ok_or_else(|| answer["failed"].to_string())
     }
 
     pub(crate) fn kill(&self) -> bool {

@@ -20,6 +20,7 @@ mod neighbours;
 mod network;
 mod outputs;
 mod probes;
+mod programs;
 mod recipe;
 mod secrets;
 mod trees;

@@ -16,7 +16,7 @@ use posthouse_store::tables::{
     agents::{self, AgentList, AgentRow},
 };
 
-use super::{Answer, Call, Refusal, models};
+use super::{Answer, Call, Refusal, mcp::exposed, models};
 
 const LIST: &str = "agents";
 const VERSIONS: &str = "agent_versions";
@@ -32,14 +32,15 @@ pub async fn create(call: Call) -> Result<Answer, Refusal> {
     let agent = agent::parse_create(call.fields()?, id, call.at, call.app.rules.as_ref())?;
     let row = AgentRow {
         body: serde_json::to_string(&agent)?,
-        id: agent.id,
+        id: agent.id.clone(),
         version: agent.version,
         created_at: call.at.0,
         archived_at: None,
     };
-    let workspace = Arc::clone(&call.principal.workspace);
+    let principal = call.principal.clone();
     call.once(move |connection| {
-        agents::insert(connection, &workspace, &row)?;
+        exposed::check(connection, &principal, None, &agent)?;
+        agents::insert(connection, &principal.workspace, &row)?;
         Ok(row.body)
     })
     .await
@@ -78,12 +79,14 @@ pub async fn update(call: Call) -> Result<Answer, Refusal> {
     models::learn(&call).await;
     let fields = call.fields()?;
     let (rules, at) = (Arc::clone(&call.app.rules), call.at);
-    let workspace = Arc::clone(&call.principal.workspace);
+    let principal = call.principal.clone();
     call.once(move |connection| {
-        let row = find(connection, &workspace, &id)?;
-        match agent::apply_update(&parse(&row)?, fields, at, rules.as_ref())? {
+        let row = find(connection, &principal.workspace, &id)?;
+        let before = parse(&row)?;
+        match agent::apply_update(&before, fields, at, rules.as_ref())? {
             Changed::Nothing => Ok(row.body),
             Changed::Version(next) => {
+                exposed::check(connection, &principal, Some(&before), &next)?;
                 let body = serde_json::to_string(&next)?;
                 agents::add_version(connection, &id, next.version, &body)?;
                 Ok(body)

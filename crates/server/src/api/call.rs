@@ -252,6 +252,13 @@ fn noun(kind: IdKind) -> &'static str {
 }
 
 impl Call {
+    /// A request that has come by another road than a route of its own: it has no path, no query and
+    /// no body.
+    pub(super) fn inside(app: Shared, principal: Principal, request_id: Arc<str>) -> Self {
+        let (parts, ()) = axum::http::Request::new(()).into_parts();
+        Self { app, principal, at: now(), request_id, ids: Vec::new(), parts, body: Bytes::new() }
+    }
+
     /// A request whose body nobody has read yet.
     ///
     /// # Errors

@@ -25,7 +25,8 @@ use posthouse_protocol::{
 };
 use posthouse_store::{
     Log, Record, SessionRow,
-    log::{Input, Range},
+    answers::Post,
+    log::{Answered, Input, Range},
 };
 use serde::Deserialize;
 
@@ -42,6 +43,21 @@ pub async fn send(call: Call) -> Result<Answer, Refusal> {
     call.no_query()?;
     let events = ClientEvent::parse_batch(call.body())?;
     let session = call.id(0, IdKind::Session)?.to_owned();
+    let answered = take(&call, &session, events, Some(call.post()?)).await?;
+    Ok(call.answer(answered))
+}
+
+/// Gives events to a session of the caller's workspace, all or none. They are durable when this
+/// returns. `post` is there when a retry is to be answered as before.
+///
+/// # Errors
+/// 404, 400 that names the event.
+pub(super) async fn take(
+    call: &Call,
+    session: &str,
+    events: Vec<ClientEvent>,
+    post: Option<Post>,
+) -> Result<Answered, Refusal> {
     // Messages and interrupts, by far the most, need no look at the session in advance.
     let plain = |event: &ClientEvent| {
         matches!(event, ClientEvent::Message { .. } | ClientEvent::Interrupt { .. })
@@ -49,11 +65,11 @@ pub async fn send(call: Call) -> Result<Answer, Refusal> {
     let known = if events.iter().all(plain) {
         Known::new()
     } else {
-        let row = session_routes::find_row(&call)?;
+        let row = session_routes::row(call, session)?;
         if events.iter().any(|event| matches!(event, ClientEvent::System { .. })) {
-            check_system_messages(&call, &row)?;
+            check_system_messages(call, &row)?;
         }
-        known_answers(&call, &row, &events).await?
+        known_answers(call, &row, &events).await?
     };
     let workspace = Arc::clone(&call.principal.workspace);
     let engine = call.app.engine.clone();
@@ -62,7 +78,7 @@ pub async fn send(call: Call) -> Result<Answer, Refusal> {
     let events = input::write(events, &mut Scribe { now: at, random: &mut || chance.bytes() });
     let woken = Arc::new(AtomicBool::new(false));
     let wakes = Arc::clone(&woken);
-    let appended = engine.log().append_input(&session, at, Some(call.post()?), move |glance| {
+    let appended = engine.log().append_input(session, at, post, move |glance| {
         if *glance.row.workspace != *workspace {
             return Err(session_routes::missing().into());
         }
@@ -79,9 +95,9 @@ pub async fn send(call: Call) -> Result<Answer, Refusal> {
     });
     let mut answered = appended.await.map_err(session_routes::refused)?;
     if woken.load(Ordering::Relaxed) {
-        engine.wake_with(&session, answered.appended.take());
+        engine.wake_with(session, answered.appended.take());
     }
-    Ok(call.answer(answered))
+    Ok(answered)
 }
 
 /// A message for the model's operator in the middle of a conversation is not every model's.
@@ -129,6 +145,7 @@ async fn known_answers(
     }
     let kinds = [
         wire::AGENT_TOOL_USE,
+        wire::AGENT_MCP_TOOL_USE,
         wire::AGENT_CUSTOM_TOOL_USE,
         wire::USER_TOOL_CONFIRMATION,
         wire::USER_CUSTOM_TOOL_RESULT,

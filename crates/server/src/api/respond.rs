@@ -8,7 +8,10 @@ use std::sync::Arc;
 use axum::{
     body::Body,
     extract::Request,
-    http::{HeaderName, HeaderValue, StatusCode, header::CONTENT_TYPE},
+    http::{
+        HeaderName, HeaderValue, StatusCode,
+        header::{CONTENT_TYPE, WWW_AUTHENTICATE},
+    },
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -23,6 +26,9 @@ use crate::keys;
 
 /// The organization that all responses name; there is one per server.
 const ORGANIZATION: HeaderValue = HeaderValue::from_static("00000000-0000-4000-8000-000000000000");
+
+/// How to come in, for those that have to be told.
+const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"posthouse\"");
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
@@ -177,6 +183,9 @@ fn refuse(response: &mut Response, refusal: &Refusal, id: &str) {
     headers.insert(CONTENT_TYPE, JSON);
     let retry = if error.kind.should_retry() { "true" } else { "false" };
     headers.insert(SHOULD_RETRY, HeaderValue::from_static(retry));
+    if error.kind == ErrorKind::Authentication {
+        headers.insert(WWW_AUTHENTICATE, CHALLENGE);
+    }
 }
 
 /// A path that does not exist.

@@ -13,16 +13,15 @@ use posthouse_engine::{
 };
 use posthouse_protocol::{
     ApiError, ErrorKind, Fields, Given, Micros,
-    agent::{self, Agent, ModelRules, Reference, SessionAgent},
-    environment::Extension,
+    agent::{self, Agent, McpServer, ModelRules, Reference, SessionAgent},
+    environment::{Extension, Networking},
     event::ClientEvent,
     fields::{self, wrong},
     id::IdKind,
-    metadata,
+    metadata::{self, Metadata},
     page::{Cursor, Order, Page, Position},
-    resource,
+    resource::{self, NewFileResource},
     schema::{
-        Kind,
         agents::{METADATA, METADATA_PATCH},
         events::INITIAL_EVENTS,
         lists,
@@ -32,7 +31,8 @@ use posthouse_protocol::{
 };
 use posthouse_store::{
     InputError, SessionRow,
-    log::{Input, NewSession, SessionFilter},
+    answers::Post,
+    log::{Answered, Input, NewSession, Range, SessionFilter},
     tables::{agents, environments},
 };
 use serde_json::{Value, json, value::RawValue};
@@ -65,7 +65,7 @@ pub async fn create(call: Call) -> Result<Answer, Refusal> {
     }
     let resources = fields.list(&RESOURCES)?.value().unwrap_or_default();
     let resources = resource::parse_list(resources)?;
-    let vault_ids = parse_vaults(&mut fields)?;
+    let vault_ids = fields::ids(&mut fields, &schema::VAULTS, IdKind::Vault)?;
     if !vault_ids.is_empty() {
         call.require(Need { resource: Resource::Vaults, verb: Verb::Read })?;
     }
@@ -73,8 +73,42 @@ pub async fn create(call: Call) -> Result<Answer, Refusal> {
         fields.later(field)?;
     }
     fields.finish(&schema::CREATE)?;
-    let agent = copy_agent(&call, agent).await?;
-    let StoredEnvironment { config, posthouse } = find_environment(&call, &environment)?;
+    let new = New { agent, environment, title, metadata, events, resources, vault_ids };
+    let (_, answered) = begin(&call, new, Some(call.post()?)).await?;
+    Ok(call.answer(answered))
+}
+
+/// A session to be.
+pub(super) struct New {
+    /// What it is made of.
+    pub(super) agent: Reference,
+    /// Where it runs.
+    pub(super) environment: String,
+    /// For people.
+    pub(super) title: Option<String>,
+    /// The caller's own pairs.
+    pub(super) metadata: Metadata,
+    /// What it begins with.
+    pub(super) events: Vec<ClientEvent>,
+    /// What is mounted into it.
+    pub(super) resources: Vec<NewFileResource>,
+    /// What it may use.
+    pub(super) vault_ids: Vec<String>,
+}
+
+/// Opens a session, and lets it work when it begins with something to do. Returns its id and what
+/// it looks like. `post` is there when a retry is to be answered as before.
+///
+/// # Errors
+/// As [`create`], but for the rights of the caller's key.
+pub(super) async fn begin(
+    call: &Call,
+    new: New,
+    post: Option<Post>,
+) -> Result<(String, Answered), Refusal> {
+    let New { agent, environment, title, metadata, events, resources, vault_ids } = new;
+    let agent = copy_agent(call, agent).await?;
+    let StoredEnvironment { config, posthouse } = find_environment(call, &environment)?;
     let opened = SessionOpened {
         session: call.mint(IdKind::Session)?,
         thread: call.mint(IdKind::Thread)?.into(),
@@ -88,7 +122,8 @@ pub async fn create(call: Call) -> Result<Answer, Refusal> {
     };
     let engine = &call.app.engine;
     let chance = engine.chance().clone();
-    let unreachable = find_unreachable(&call, &opened)?;
+    refuse_closed(&networking::of_environment(&opened.config)?, &opened.agent.mcp_servers)?;
+    let unreachable = find_unreachable(call, &opened)?;
     let (drafts, wakes) =
         sessions::open(&opened, &unreachable, events, call.at, &mut || chance.bytes())?;
     let new = NewSession {
@@ -102,7 +137,7 @@ pub async fn create(call: Call) -> Result<Answer, Refusal> {
     let (at, vault_ids) = (call.at, opened.vault_ids);
     let answered = engine
         .log()
-        .create_with(new, drafts, claim, Some(call.post()?), move |connection, row, document| {
+        .create_with(new, drafts, claim, post, move |connection, row, document| {
             vaults::check_usable(connection, &row.workspace, &vault_ids)?;
             let mounted =
                 resources::mount_all(connection, &row.workspace, &row.id, &resources, at)?;
@@ -112,7 +147,7 @@ pub async fn create(call: Call) -> Result<Answer, Refusal> {
     if wakes {
         engine.wake(&opened.session);
     }
-    Ok(call.answer(answered))
+    Ok((opened.session, answered))
 }
 
 /// `GET /v1/sessions/{session}`.
@@ -136,8 +171,10 @@ pub async fn update(call: Call) -> Result<Answer, Refusal> {
     let (row, _) = find(&call)?;
     models::learn(&call).await;
     let mut fields = call.fields()?;
+    let agent = fields.object(&schema::NEW_AGENT)?.value();
     let change = Change {
-        agent: fields.object(&schema::NEW_AGENT)?.value(),
+        networking: agent.as_ref().map(|_| kept_networking(&call, &row)).transpose()?,
+        agent,
         title: fields.text(&schema::NEW_TITLE)?,
         metadata: fields.any(&METADATA_PATCH)?,
         posthouse: fields.object(&schema::SWITCH)?,
@@ -172,6 +209,8 @@ pub async fn update(call: Call) -> Result<Answer, Refusal> {
 /// What an update asks for.
 struct Change {
     agent: Option<Fields>,
+    /// Where the session may connect to, when its agent changes.
+    networking: Option<Networking>,
     title: Given<String>,
     metadata: Given<Value>,
     posthouse: Given<Fields>,
@@ -194,7 +233,10 @@ impl Change {
         };
         if let Some(agent) = self.agent {
             at_rest("agent")?;
-            after.agent = agent::parse_session_update(&before.agent, agent)?;
+            after.agent = agent::parse_session_update(&before.agent, agent, self.rules.as_ref())?;
+            if let Some(networking) = &self.networking {
+                refuse_closed(networking, &after.agent.mcp_servers)?;
+            }
         }
         if self.posthouse != Given::Absent {
             at_rest("posthouse")?;
@@ -303,6 +345,7 @@ pub async fn archive(call: Call) -> Result<Answer, Refusal> {
     });
     appended.await.map_err(refused)?;
     let (row, document) = find(&call)?;
+    call.app.engine.outside().forget(&row.id);
     show(&call, &row, &document)
 }
 
@@ -323,6 +366,7 @@ pub async fn delete(call: Call) -> Result<Answer, Refusal> {
         Ok(())
     });
     deleted.await.map_err(refused)?;
+    call.app.engine.outside().forget(&row.id);
     // What a crash leaves of it is deleted at the next start.
     call.app.engine.hands().delete(&row.id).await;
     files::bury(&call.app).await;
@@ -346,7 +390,14 @@ pub(super) fn find(call: &Call) -> Result<(SessionRow, String), Refusal> {
 /// # Errors
 /// As [`find`].
 pub(super) fn find_row(call: &Call) -> Result<SessionRow, Refusal> {
-    let id = call.id(0, IdKind::Session)?;
+    row(call, call.id(0, IdKind::Session)?)
+}
+
+/// A session of the caller's workspace by its id.
+///
+/// # Errors
+/// 404.
+pub(super) fn row(call: &Call, id: &str) -> Result<SessionRow, Refusal> {
     let found = call.app.engine.log().row(id)?;
     let found = found.filter(|row| *row.workspace == *call.principal.workspace);
     found.ok_or_else(|| missing().into())
@@ -393,22 +444,6 @@ pub(super) fn missing() -> ApiError {
     ApiError::not_found("Session not found.")
 }
 
-/// The vaults that a new session names.
-fn parse_vaults(fields: &mut Fields) -> Result<Vec<String>, ApiError> {
-    let field = &schema::VAULTS;
-    let mut ids: Vec<String> = Vec::new();
-    for (index, value) in fields.list(field)?.value().unwrap_or_default().into_iter().enumerate() {
-        let path = format!("{}[{index}]", field.name);
-        let id = fields::id(value, &path, Kind::Id(IdKind::Vault))?;
-        if let Some(first) = ids.iter().position(|one| *one == id) {
-            let what = format!("is the same as {}[{first}]", field.name);
-            return Err(wrong(&path, &what, "name each vault once"));
-        }
-        ids.push(id);
-    }
-    Ok(ids)
-}
-
 /// The agent that a session is made of.
 async fn copy_agent(call: &Call, reference: Reference) -> Result<SessionAgent, Refusal> {
     let base = load_agent(call, &reference.id, reference.version)?;
@@ -452,9 +487,32 @@ fn load_agent(call: &Call, id: &str, version: Option<i64>) -> Result<Agent, Refu
     Ok(serde_json::from_str(&row.body)?)
 }
 
+/// Where a session may connect to, as the environment was when the session was made.
+fn kept_networking(call: &Call, row: &SessionRow) -> Result<Networking, Refusal> {
+    let first = call.app.engine.log().read(row.number, &Range::first())?;
+    Ok(networking::of_environment(&sessions::read_opened(&first)?.config)?)
+}
+
+/// Refuses an MCP server that the environment of the session keeps out of reach.
+fn refuse_closed(networking: &Networking, servers: &[McpServer]) -> Result<(), ApiError> {
+    let is_closed = |server: &McpServer| !networking::reaches(networking, server);
+    match servers.iter().position(is_closed) {
+        None => Ok(()),
+        Some(index) => Err(wrong(
+            &format!("agent.mcp_servers[{index}]"),
+            &format!(
+                "the environment does not let {:?} through to {}",
+                servers[index].name(),
+                servers[index].url().unwrap_or_default()
+            ),
+            "add its host to the environment's allowed_hosts, or set allow_mcp_servers",
+        )),
+    }
+}
+
 /// The credentials of a new session whose values its environment keeps from hosts that they are for.
 fn find_unreachable(call: &Call, opened: &SessionOpened) -> Result<Vec<Unreachable>, Refusal> {
-    let networking = networking::networking(opened)?;
+    let networking = networking::networking(opened, &opened.agent.mcp_servers)?;
     let allows = |host: &str| networking::lets_through(&networking, host);
     let workspace = &call.principal.workspace;
     let found = call.app.vaults.unreachable(workspace, &opened.vault_ids, allows);

@@ -1,10 +1,14 @@
 //! What is known of each route besides its need: its words, its tables.
 
+mod extensions;
+
 use posthouse_protocol::schema::{
     Table, agents, answers, credentials,
     credentials::shown::{CREDENTIAL, VALIDATION},
     environments, events, files, lists, own, resources, sessions, vaults,
 };
+
+pub(super) use extensions::EXTENSIONS;
 
 /// One method of one path.
 pub(super) struct Operation {
@@ -39,6 +43,8 @@ pub(super) enum Body {
     Json(&'static Table),
     /// A form.
     Form(&'static Table),
+    /// A message of the Model Context Protocol.
+    Message,
 }
 
 /// The body of a success.
@@ -49,6 +55,8 @@ pub(super) enum Answer {
     Bytes,
     /// Server-sent events.
     Events,
+    /// Messages of the Model Context Protocol.
+    Messages,
 }
 
 /// Reads nothing, changes nothing, says little: what operations differ from.
@@ -64,7 +72,7 @@ const PLAIN: Operation = Operation {
     keeps_answer: true,
 };
 
-/// All operations. A route that is not here is missing in `openapi.json`, and a test says so.
+/// The operations of the API. A route that neither this list nor [`EXTENSIONS`] has is missing in `openapi.json`, and a test says so.
 pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/agents",
@@ -490,100 +498,6 @@ pub(super) const OPERATIONS: &[Operation] = &[
         body: Body::Empty,
         answer: Answer::Table(&VALIDATION),
         keeps_answer: false,
-        ..PLAIN
-    },
-    Operation {
-        path: "/posthouse/v1/credential_uses",
-        name: "listCredentialUses",
-        about: "Lists what credentials were used for, the newest use first. An extension.",
-        query: Some(&vaults::USES),
-        answer: Answer::Table(&answers::CREDENTIAL_USES),
-        ..PLAIN
-    },
-    Operation {
-        path: "/posthouse/v1/sandboxes",
-        name: "listSandboxes",
-        about: "Lists the sandboxes that live. An extension.",
-        answer: Answer::Table(&answers::SANDBOXES),
-        ..PLAIN
-    },
-    Operation {
-        method: "POST",
-        path: "/posthouse/v1/sandboxes/{session}/kill",
-        name: "killSandbox",
-        about: "Interrupts a session and ends its sandbox; an Idempotency-Key is refused. An \
-                extension.",
-        body: Body::Empty,
-        answer: Answer::Table(&own::KILLED),
-        keeps_answer: false,
-        ..PLAIN
-    },
-    Operation {
-        path: "/posthouse/v1/sandboxes/{session}/records",
-        name: "listSandboxRecords",
-        about: "Lists what a session's sandboxes were made with, what their doors have let through and \
-                refused, and where secrets were put in, the newest first. An extension.",
-        query: Some(&own::RECORDS),
-        answer: Answer::Table(&answers::SANDBOX_RECORDS),
-        ..PLAIN
-    },
-    Operation {
-        path: "/posthouse/v1/keys",
-        name: "listKeys",
-        about: "Lists keys, the newest first. An extension.",
-        query: Some(&own::LIST),
-        answer: Answer::Table(&answers::KEYS),
-        ..PLAIN
-    },
-    Operation {
-        method: "POST",
-        path: "/posthouse/v1/keys",
-        name: "createKey",
-        about: "Makes a key; this answer alone has its secret, and an Idempotency-Key is refused. \
-                An extension.",
-        body: Body::Json(&own::KEY_CREATE),
-        answer: Answer::Table(&own::NEW_KEY),
-        names_others: true,
-        keeps_answer: false,
-        ..PLAIN
-    },
-    Operation {
-        method: "POST",
-        path: "/posthouse/v1/keys/{key}/revoke",
-        name: "revokeKey",
-        about: "Revokes a key at once; a second time changes nothing, and an Idempotency-Key is \
-                refused. An extension.",
-        body: Body::Empty,
-        answer: Answer::Table(&own::KEY),
-        keeps_answer: false,
-        ..PLAIN
-    },
-    Operation {
-        method: "POST",
-        path: "/posthouse/v1/root_key/rotate",
-        name: "rotateRootKey",
-        about: "Reads the root keys again and seals the keys of vaults with the first of them. For \
-                administrators. An extension.",
-        body: Body::Empty,
-        answer: Answer::Table(&own::ROTATED),
-        keeps_answer: false,
-        ..PLAIN
-    },
-    Operation {
-        path: "/posthouse/v1/workspaces",
-        name: "listWorkspaces",
-        about: "Lists workspaces, the newest first. An extension.",
-        query: Some(&own::LIST),
-        answer: Answer::Table(&answers::WORKSPACES),
-        ..PLAIN
-    },
-    Operation {
-        method: "POST",
-        path: "/posthouse/v1/workspaces",
-        name: "createWorkspace",
-        about: "Makes a workspace. An extension.",
-        body: Body::Json(&own::WORKSPACE_CREATE),
-        answer: Answer::Table(&own::WORKSPACE),
         ..PLAIN
     },
 ];

@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use posthouse::{
-    config::{Config, Egress, Files, Limits, Sandbox, Vault, Web},
+    config::{Config, Egress, Files, Limits, Mcp, Sandbox, Vault, Web},
     start::{Running, start},
 };
 use posthouse_model::{Body, Catalog, ModelStream, Provider, Providers, Request};
@@ -89,6 +89,7 @@ pub(crate) fn config(folder: &Path, providers: Vec<Arc<dyn Provider>>) -> Config
         web: Web::default(),
         helper: env!("CARGO_BIN_EXE_posthouse").into(),
         files: Files::default(),
+        mcp: Mcp::default(),
         harness: true,
     }
 }

@@ -271,3 +271,39 @@ async fn a_file_that_is_taken_away_is_gone_from_both_places() {
         assert!(ran.is_error && ran.text.contains("No such file"), "{ran:?}");
     }
 }
+
+#[tokio::test]
+async fn the_door_lets_through_to_the_mcp_servers_that_a_session_has_now() {
+    let server = Server::start(Setup::default()).await;
+    let of = |host: &str| {
+        json!({
+            "mcp_servers": [{ "type": "url", "name": "a", "url": format!("https://{host}/mcp") }],
+            "tools": [
+                { "type": "agent_toolset_20260401" },
+                { "type": "mcp_toolset", "mcp_server_name": "a" },
+            ],
+        })
+    };
+    let mut body = of("10.1.2.3");
+    body["name"] = "Servers".into();
+    body["model"] = "claude-sonnet-5".into();
+    let agent = server.post("/v1/agents", body).await.ok();
+    let networking = json!({ "type": "limited", "allow_mcp_servers": true });
+    let session = server.session_of(&agent["id"], networking, json!([])).await;
+    let lets_through = async |host: &str| {
+        let list = server.get("/posthouse/v1/sandboxes").await.ok();
+        let expected = json!([{ "host": host, "rule": "mcp_servers" }]);
+        assert_eq!(list["data"][0]["allowlist"], expected);
+    };
+    server.bash(&session, "true").await;
+    lets_through("10.1.2.3").await;
+    let path = format!("/v1/sessions/{session}");
+    server.post(&path, json!({ "agent": of("10.4.5.6") })).await.ok();
+    // One that lives keeps what it was made with.
+    server.bash(&session, "true").await;
+    lets_through("10.1.2.3").await;
+    let kill = format!("/posthouse/v1/sandboxes/{session}/kill");
+    server.post(&kill, Value::Null).await.ok();
+    server.bash(&session, "true").await;
+    lets_through("10.4.5.6").await;
+}

@@ -27,9 +27,11 @@ use side::{Caller, Side, id_of, say};
 /// Stands in every text of the other workspace, and in none of the caller's.
 const MARK: &str = "only-theirs";
 
-/// The routes by which something of a workspace could be named. Models belong to nobody.
+/// The routes by which something of a workspace could be named. Models belong to nobody, and what MCP
+/// clients name has cases of its own (`mcp_server`).
 fn owned_routes() -> impl Iterator<Item = Route> {
-    routes().into_iter().filter(|route| !route.path.starts_with("/v1/models"))
+    let others = ["/v1/models", "/posthouse/v1/mcp"];
+    routes().into_iter().filter(move |route| !others.iter().any(|one| route.path.starts_with(one)))
 }
 
 /// The parameters of a route's path.
@@ -264,6 +266,11 @@ async fn walk_bodies(caller: &Caller<'_>, own: &Side<'_>, theirs: &Side<'_>, sec
         let path = own.path("/v1/sessions/{session}/events");
         (path, json!({ "events": [event] }))
     };
+    let exposed = |environment: Value, vaults: Value| {
+        let tool = json!({ "name": "t", "environment_id": environment, "vault_ids": vaults });
+        let body = json!({ "name": "a", "model": "test/m", "posthouse": { "mcp_tool": tool } });
+        ("/v1/agents".to_owned(), body)
+    };
     let file = |id: &str| json!({ "type": "file", "file_id": id });
     let overrides =
         |id: &str| json!({ "type": "agent_with_overrides", "id": id, "model": "test/m" });
@@ -286,6 +293,12 @@ async fn walk_bodies(caller: &Caller<'_>, own: &Side<'_>, theirs: &Side<'_>, sec
             }),
         ),
         ("{environment}", IdKind::Environment, Box::new(|id| session("environment_id", json!(id)))),
+        ("{environment}", IdKind::Environment, Box::new(|id| exposed(json!(id), json!([])))),
+        (
+            "{vault}",
+            IdKind::Vault,
+            Box::new(|id| exposed(json!(own.ids["{environment}"]), json!([id]))),
+        ),
         ("{file}", IdKind::File, Box::new(|id| session("resources", json!([file(id)])))),
         ("{vault}", IdKind::Vault, Box::new(|id| session("vault_ids", json!([id])))),
         (

@@ -19,6 +19,8 @@ mod failover;
 mod files;
 mod isolation;
 mod keys;
+mod mcp_server;
+mod mcp_servers;
 mod models;
 mod openapi;
 mod resources;

@@ -179,6 +179,17 @@ pub(super) fn document_of(connection: &Connection, number: i64) -> Result<String
         .query_row([number], |row| row.get(0))?)
 }
 
+pub(super) fn blob_of(
+    connection: &Connection,
+    number: i64,
+    hash: &str,
+) -> Result<Option<String>, Error> {
+    Ok(connection
+        .prepare_cached("SELECT body FROM session_blobs WHERE session = $1 AND hash = $2")?
+        .query_row(params![number, hash], |row| row.get(0))
+        .optional()?)
+}
+
 pub(super) fn row_of(connection: &Connection, session: &str) -> Result<Option<SessionRow>, Error> {
     let mut select =
         connection.prepare_cached(&format!("SELECT {ROW} FROM sessions WHERE id = $1"))?;

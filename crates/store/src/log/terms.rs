@@ -222,6 +222,12 @@ pub struct Range {
 }
 
 impl Range {
+    /// The first record alone: what the session was opened with.
+    #[must_use]
+    pub fn first() -> Self {
+        Self { before: 2, ..Self::after(0) }
+    }
+
     /// Everything after a place.
     #[must_use]
     pub fn after(after: Seq) -> Self {

@@ -133,6 +133,26 @@ pub fn find_version(
         .optional()?)
 }
 
+/// The live agents of a workspace whose body has that text in it, the oldest first.
+///
+/// # Errors
+/// [`Error::Database`].
+pub fn live_with(
+    connection: &Connection,
+    workspace: &str,
+    text: &str,
+) -> Result<Vec<AgentRow>, Error> {
+    let rows = connection
+        .prepare_cached(
+            "SELECT id, version, body, created_at, archived_at FROM agents \
+             WHERE workspace = $1 AND archived_at IS NULL AND replace(body, $2, '') <> body \
+             ORDER BY created_at, id",
+        )?
+        .query_map(params![workspace, text], read)?
+        .collect::<Result<_, _>>()?;
+    Ok(rows)
+}
+
 /// Agents, the newest first.
 ///
 /// # Errors

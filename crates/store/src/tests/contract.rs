@@ -335,6 +335,9 @@ async fn a_deleted_session_is_gone_whole() {
     let mut kept = work(vec![draft("a", "{}")]);
     kept.blobs = vec![("hash".to_owned(), "text".into())];
     bench.work("s", row.fence, kept).await.unwrap();
+    for (hash, text) in [("hash", Some("text")), ("other", None)] {
+        assert_eq!(bench.log.blob(row.number, hash.into()).await.unwrap().as_deref(), text);
+    }
     let mut tail = bench.log.watch("s");
     let refused = bench.log.delete("s", |_| Err("no")).await;
     assert!(matches!(refused, Err(InputError::Refused("no"))));

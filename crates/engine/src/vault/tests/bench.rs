@@ -28,16 +28,16 @@ use crate::{
     },
 };
 
-pub(super) const WORKSPACE: &str = "wrkspc_1";
+pub(crate) const WORKSPACE: &str = "wrkspc_1";
 
 /// A root key that is known.
-pub(super) struct Known {
-    pub(super) name: &'static str,
-    pub(super) key: [u8; 32],
+pub(crate) struct Known {
+    pub(crate) name: &'static str,
+    pub(crate) key: [u8; 32],
 }
 
 impl Known {
-    pub(super) fn key(name: &'static str, byte: u8) -> Arc<dyn RootKey> {
+    pub(crate) fn key(name: &'static str, byte: u8) -> Arc<dyn RootKey> {
         Arc::new(Self { name, key: [byte; 32] })
     }
 
@@ -86,17 +86,17 @@ impl RootKey for Known {
     }
 }
 
-pub(super) struct Bench {
+pub(crate) struct Bench {
     _folder: tempfile::TempDir,
-    pub(super) database: Database,
-    pub(super) keys: RootKeys,
-    pub(super) guard: Guard,
-    pub(super) vaults: Vaults,
+    pub(crate) database: Database,
+    pub(crate) keys: RootKeys,
+    pub(crate) guard: Guard,
+    pub(crate) vaults: Vaults,
 }
 
 impl Bench {
     /// A room whose way out leads to `http://server.test` and nowhere else.
-    pub(super) fn open(server: Option<SocketAddr>) -> Self {
+    pub(crate) fn open(server: Option<SocketAddr>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let database = Database::open(Options {
             folder: folder.path().to_owned(),
@@ -119,7 +119,7 @@ impl Bench {
     }
 
     /// The same rows as another process sees them: nobody tells it of changes.
-    pub(super) fn another(&self) -> Vaults {
+    pub(crate) fn another(&self) -> Vaults {
         Vaults::new(VaultParts {
             database: self.database.clone(),
             keys: self.keys.clone(),
@@ -129,22 +129,22 @@ impl Bench {
         })
     }
 
-    pub(super) async fn write<T: Send + 'static>(
+    pub(crate) async fn write<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
     ) -> T {
         self.database.write(work).await.unwrap()
     }
 
-    pub(super) fn read<T>(&self, look: impl FnOnce(&Connection) -> Result<T, Error>) -> T {
+    pub(crate) fn read<T>(&self, look: impl FnOnce(&Connection) -> Result<T, Error>) -> T {
         self.database.read(look).unwrap()
     }
 
-    pub(super) async fn vault(&self, id: &str) -> SealedKey {
+    pub(crate) async fn vault(&self, id: &str) -> SealedKey {
         self.vault_of(WORKSPACE, id).await
     }
 
-    pub(super) async fn vault_of(&self, workspace: &str, id: &str) -> SealedKey {
+    pub(crate) async fn vault_of(&self, workspace: &str, id: &str) -> SealedKey {
         let key = self.vaults.make_key(workspace, id).await.unwrap();
         let row = VaultRow {
             id: id.to_owned(),
@@ -160,11 +160,11 @@ impl Bench {
     }
 
     /// A credential in a vault that is there, with what [`body`] makes of `auth`.
-    pub(super) async fn credential(&self, vault: &str, id: &str, auth: Value, secrets: Secrets) {
+    pub(crate) async fn credential(&self, vault: &str, id: &str, auth: Value, secrets: Secrets) {
         self.credential_of(WORKSPACE, vault, id, auth, secrets).await;
     }
 
-    pub(super) async fn credential_of(
+    pub(crate) async fn credential_of(
         &self,
         workspace: &str,
         vault: &str,
@@ -190,23 +190,23 @@ impl Bench {
         self.vaults.changed(vault);
     }
 
-    pub(super) fn key_of(&self, workspace: &str, vault: &str) -> SealedKey {
+    pub(crate) fn key_of(&self, workspace: &str, vault: &str) -> SealedKey {
         let row = self.read(|connection| vaults::find(connection, workspace, vault)).unwrap();
         SealedKey { root_key: row.root_key.unwrap(), data_key: row.data_key.unwrap() }
     }
 
-    pub(super) fn row(&self, vault: &str, id: &str) -> CredentialRow {
+    pub(crate) fn row(&self, vault: &str, id: &str) -> CredentialRow {
         self.read(|connection| credentials::find(connection, WORKSPACE, vault, id)).unwrap()
     }
 
-    pub(super) async fn secrets(&self, vault: &str, id: &str) -> Secrets {
+    pub(crate) async fn secrets(&self, vault: &str, id: &str) -> Secrets {
         let at = Binding { workspace: WORKSPACE, vault, credential: id };
         let sealed = self.row(vault, id).sealed.unwrap();
         self.vaults.open(&self.key_of(WORKSPACE, vault), at, &sealed).await.unwrap()
     }
 
     /// Puts other secrets in place, as an update does; nobody is told.
-    pub(super) async fn put(&self, vault: &str, id: &str, secrets: &Secrets) {
+    pub(crate) async fn put(&self, vault: &str, id: &str, secrets: &Secrets) {
         let at = Binding { workspace: WORKSPACE, vault, credential: id };
         let row = self.row(vault, id);
         let key = self.key_of(WORKSPACE, vault);
@@ -217,7 +217,7 @@ impl Bench {
         assert!(exchange.await);
     }
 
-    pub(super) async fn session(&self, id: &str) -> Log {
+    pub(crate) async fn session(&self, id: &str) -> Log {
         let fold = |_: Option<&str>, _: &[_], _: &dyn Fn() -> Result<String, Error>| {
             let (fold, document) = (String::new(), Some(String::new()));
             Ok(Folded { status: "idle", fold, document, ends_turn: false, archived_at: None })
@@ -234,11 +234,11 @@ impl Bench {
         log
     }
 
-    pub(super) fn keeper(&self, session: &str, vaults: &[&str]) -> Arc<dyn Keeper> {
+    pub(crate) fn keeper(&self, session: &str, vaults: &[&str]) -> Arc<dyn Keeper> {
         self.vaults.keeper(keeper_of(session, vaults))
     }
 
-    pub(super) fn records(&self, session: &str, kinds: &[&str]) -> Vec<Value> {
+    pub(crate) fn records(&self, session: &str, kinds: &[&str]) -> Vec<Value> {
         let kinds: Vec<_> = kinds.iter().map(ToString::to_string).collect();
         let list = self
             .read(|connection| sandbox_records::list(connection, session, &kinds, None, 10_000));
@@ -246,7 +246,7 @@ impl Bench {
     }
 
     /// The bodies of all uses, the newest first.
-    pub(super) fn uses(&self) -> Vec<Value> {
+    pub(crate) fn uses(&self) -> Vec<Value> {
         let filter = UseFilter { workspace: WORKSPACE.into(), limit: 1000, ..UseFilter::default() };
         let list = self.read(|connection| uses::list(connection, &filter));
         list.iter().map(|row| serde_json::from_str(&row.body).unwrap()).collect()
@@ -259,7 +259,7 @@ fn body_of(row: &SandboxRecordRow) -> Value {
     body
 }
 
-pub(super) fn keeper_of(session: &str, vaults: &[&str]) -> KeeperOf {
+pub(crate) fn keeper_of(session: &str, vaults: &[&str]) -> KeeperOf {
     KeeperOf {
         session: session.into(),
         workspace: WORKSPACE.into(),
@@ -269,7 +269,7 @@ pub(super) fn keeper_of(session: &str, vaults: &[&str]) -> KeeperOf {
 }
 
 /// A credential as the wire shows it.
-pub(super) fn body(vault: &str, id: &str, auth: Value) -> String {
+pub(crate) fn body(vault: &str, id: &str, auth: Value) -> String {
     json!({
         "type": "vault_credential",
         "id": id,
@@ -284,7 +284,7 @@ pub(super) fn body(vault: &str, id: &str, auth: Value) -> String {
     .to_string()
 }
 
-pub(super) fn variable(name: &str, hosts: Option<&[&str]>) -> Value {
+pub(crate) fn variable(name: &str, hosts: Option<&[&str]>) -> Value {
     let networking = match hosts {
         Some(hosts) => json!({ "type": "limited", "allowed_hosts": hosts }),
         None => json!({ "type": "unrestricted" }),
@@ -297,10 +297,10 @@ pub(super) fn variable(name: &str, hosts: Option<&[&str]>) -> Value {
     })
 }
 
-pub(super) fn value(text: &str) -> Secrets {
+pub(crate) fn value(text: &str) -> Secrets {
     Secrets { secret_value: Some(text.into()), ..Secrets::default() }
 }
 
-pub(super) fn token(text: &str) -> Secrets {
+pub(crate) fn token(text: &str) -> Secrets {
     Secrets { token: Some(text.into()), ..Secrets::default() }
 }

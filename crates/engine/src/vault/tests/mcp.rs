@@ -73,6 +73,9 @@ async fn the_first_vault_with_the_same_server_wins() {
         (&both, "A", None),
     ] {
         let auth = bench.vaults.bearer(request(vaults, server)).await.unwrap();
+        let foretold = bench.vaults.matching(WORKSPACE, vaults, server).unwrap();
+        let taken = auth.as_ref().map(|auth| (auth.vault.clone(), auth.credential.clone()));
+        assert_eq!(foretold.map(|one| (one.vault, one.credential)), taken, "{server}");
         assert_eq!(shown(auth), wanted, "{server}");
     }
     let uses = bench.uses();

@@ -8,7 +8,7 @@ use crate::{
     environment::{self, Environment},
     event::ClientEvent,
     resource,
-    schema::{agents, credentials, environments, events, resources, vaults},
+    schema::{agents, credentials, environments, events, resources, servers, tools, vaults, web},
     vault,
 };
 
@@ -31,6 +31,9 @@ impl ModelRules for Anything {
         true
     }
     fn supports_geo(&self, _: &str) -> bool {
+        true
+    }
+    fn has_search(&self) -> bool {
         true
     }
 }
@@ -82,6 +85,51 @@ fn agents_are_read_as_their_tables_say() {
     });
 }
 
+/// What stands inside of lists with rules, each entry in an agent that keeps the rules.
+#[test]
+fn tools_and_servers_are_read_as_their_tables_say() {
+    let create = |extra: Value| {
+        let mut body = json!({ "name": "a", "model": "own" });
+        body.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        agent::parse_create(open(body)?, "agent_1".into(), AT, &Anything)
+    };
+    // What is no object is told at its place, and the table tells it of a body.
+    let inside = |body: &Value| open(body.clone()).map(drop);
+    let toolset = |configs: Value| json!({ "type": "agent_toolset_20260401", "configs": configs });
+    let weather = json!({
+        "type": "custom", "name": "weather", "description": "d",
+        "input_schema": { "type": "object" },
+    });
+    for table in [&tools::TOOLSET, &tools::CUSTOM] {
+        check(table, |body| inside(&body).and_then(|()| create(json!({ "tools": [body] }))));
+    }
+    for table in [&tools::SANDBOXED, &web::WEB_FETCH, &web::WEB_SEARCH] {
+        check(table, |body| {
+            inside(&body)
+                .and_then(|()| create(json!({ "tools": [toolset(json!([body])), weather] })))
+        });
+    }
+    let docs = json!({ "type": "url", "name": "docs", "url": "https://a.example" });
+    let of_docs = json!({ "type": "mcp_toolset", "mcp_server_name": "docs" });
+    check(&servers::MCP_TOOLSET, |body| {
+        inside(&body).and_then(|()| create(json!({ "mcp_servers": [docs], "tools": [body] })))
+    });
+    check(&servers::CONFIG, |body| {
+        let mut set = of_docs.clone();
+        set["configs"] = json!([body]);
+        inside(&body).and_then(|()| create(json!({ "mcp_servers": [docs], "tools": [set] })))
+    });
+    for table in [&servers::URL_SERVER, &servers::STDIO_SERVER] {
+        check(table, |body| {
+            inside(&body)
+                .and_then(|()| create(json!({ "mcp_servers": [body], "tools": [of_docs] })))
+        });
+    }
+    check(&agents::EXPOSED, |body| {
+        inside(&body).and_then(|()| create(json!({ "posthouse": { "mcp_tool": body } })))
+    });
+}
+
 #[test]
 fn references_and_overrides_are_read_as_their_tables_say() {
     let base = an_agent();
@@ -98,7 +146,9 @@ fn references_and_overrides_are_read_as_their_tables_say() {
 #[test]
 fn changes_of_a_sessions_agent_are_read_as_their_tables_say() {
     let current = an_agent().snapshot();
-    check(&agents::SESSION_AGENT, |body| agent::parse_session_update(&current, open(body)?));
+    check(&agents::SESSION_AGENT, |body| {
+        agent::parse_session_update(&current, open(body)?, &Anything)
+    });
     check(&agents::SWITCH, |body| {
         agent::parse_switch(&current, Given::Value(open(body)?), &Anything)
     });

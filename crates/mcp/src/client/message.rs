@@ -1,0 +1,79 @@
+//! Reads what a server sends as messages of JSON-RPC.
+//!
+//! `rmcp` knows a message by its shape, and one odd block of a result would cost the whole result its
+//! shape. So blocks of unknown kinds become text here, and an answer that still is none becomes an
+//! error to the request that waits for it.
+
+use rmcp::model::{
+    ClientJsonRpcMessage, ContentBlock, ErrorCode, ErrorData, RequestId, ServerJsonRpcMessage,
+};
+use serde::Deserialize as _;
+use serde_json::{Value, json};
+
+/// Marks errors that are ours and not the server's.
+const MARK: &str = "posthouse/connection";
+
+/// Reads one message. None when it is nothing that could be answered or be an answer.
+pub(super) fn read(text: &[u8]) -> Option<ServerJsonRpcMessage> {
+    let mut message: Value = serde_json::from_slice(text).ok()?;
+    // Revision 2025-03-26 knows batches. Of ours there is one request at a time in them.
+    if let Value::Array(batch) = &mut message {
+        message = if batch.len() == 1 { batch.remove(0) } else { return None };
+    }
+    tidy(&mut message);
+    let id = message.get("id").and_then(|id| RequestId::deserialize(id).ok());
+    let answers = message.get("method").is_none();
+    match serde_json::from_value(message) {
+        Ok(message) => Some(message),
+        Err(_) if answers && id.is_some() => {
+            Some(failed(id?, "the answer is no message of MCP".to_owned()))
+        }
+        Err(_) => None,
+    }
+}
+
+/// Makes text of the blocks whose kind is unknown.
+fn tidy(message: &mut Value) {
+    let Some(Value::Array(blocks)) = message.pointer_mut("/result/content") else { return };
+    for block in blocks {
+        if ContentBlock::deserialize(&*block).is_err() {
+            *block = json!({ "type": "text", "text": block.to_string() });
+        }
+    }
+}
+
+/// An answer that the server has not given: the connection could not bring it.
+pub(super) fn failed(id: RequestId, reason: String) -> ServerJsonRpcMessage {
+    let error = ErrorData::new(ErrorCode::INTERNAL_ERROR, reason, Some(json!({ MARK: true })));
+    ServerJsonRpcMessage::error(error, Some(id))
+}
+
+/// Whether an error was made by [`failed`].
+pub(super) fn is_failed(error: &ErrorData) -> bool {
+    error.data.as_ref().is_some_and(|data| data.get(MARK).is_some())
+}
+
+/// The id of the request, if it is one.
+pub(super) fn request_id(message: &ClientJsonRpcMessage) -> Option<&RequestId> {
+    match message {
+        ClientJsonRpcMessage::Request(request) => Some(&request.id),
+        _ => None,
+    }
+}
+
+/// A server's words, made fit for one sentence: no control characters, and not long.
+pub(super) fn sentence(text: &str) -> String {
+    const LONGEST: usize = 500;
+    let plain: String =
+        text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
+    cut(plain.trim(), LONGEST).to_owned()
+}
+
+/// The beginning of a text, of at most `bytes` bytes.
+pub(super) fn cut(text: &str, bytes: usize) -> &str {
+    let mut end = text.len().min(bytes);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default()
+}
