@@ -139,17 +139,19 @@ def made(name: str) -> MCPServer:
     return server
 
 
-def older(inner: Any, newest: str) -> Any:
-    """The same application, as an SDK serves it that does not know the stateless revisions: it has
-    never heard of their header, and has no newer handshake than this one."""
+def watched(inner: Any, way: str, newest: str | None) -> Any:
+    """The same application; the revisions of its clients are noted. With a newest revision, it is as an
+    SDK serves it that does not know newer ones: it has never heard of their header."""
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
-            headers = [
-                (name, value)
-                for name, value in scope["headers"]
-                if name != b"mcp-protocol-version" or value.decode() <= newest
-            ]
+            headers = []
+            for name, value in scope["headers"]:
+                if name == b"mcp-protocol-version":
+                    if newest is not None and value.decode() > newest:
+                        continue
+                    note(f"{way} {value.decode()}")
+                headers.append((name, value))
             scope = {**scope, "headers": headers}
         await inner(scope, receive, send)
 
@@ -183,15 +185,11 @@ async def serve(host: str, newest: str | None) -> None:
         "stateless": {"stateless_http": True},
     }
     servers = {way: made(f"python {way}") for way in ways}
-    wrap = (lambda app: older(app, newest)) if newest else (lambda app: app)
-    mounts: list[Any] = [
-        Mount(
-            f"/{way}",
-            app=wrap(server.streamable_http_app(transport_security=names, **ways[way])),
-        )
-        for way, server in servers.items()
-    ]
-    sse = made("python sse").sse_app(transport_security=names)
+    mounts: list[Any] = []
+    for way, server in servers.items():
+        app = server.streamable_http_app(transport_security=names, **ways[way])
+        mounts.append(Mount(f"/{way}", app=watched(app, way, newest)))
+    sse = watched(made("python sse").sse_app(transport_security=names), "old", newest)
 
     async def seen(_request: Request) -> JSONResponse:
         return JSONResponse(SEEN)

@@ -104,6 +104,8 @@ const http = createServer(async (request, response) => {
     response.setHeader("content-type", "application/json").end(JSON.stringify(seen));
     return;
   }
+  const revision = request.headers["mcp-protocol-version"];
+  if (revision !== undefined) note(`${path.split("/")[1]} ${revision}`);
   const sent = await body(request);
   if (path === "/older/mcp") {
     const known = sessions.get(String(request.headers["mcp-session-id"]));
