@@ -5,10 +5,13 @@
 //! error to the request that waits for it.
 
 use rmcp::model::{
-    ClientJsonRpcMessage, ContentBlock, ErrorCode, ErrorData, RequestId, ServerJsonRpcMessage,
+    ClientJsonRpcMessage, ContentBlock, ErrorCode, ErrorData, JsonRpcMessage, ProtocolVersion,
+    RequestId, ServerJsonRpcMessage, ServerResult,
 };
 use serde::Deserialize as _;
 use serde_json::{Value, json};
+
+use super::NEWEST;
 
 /// Marks errors that are ours and not the server's.
 const MARK: &str = "posthouse/connection";
@@ -53,6 +56,50 @@ pub(super) fn is_failed(error: &ErrorData) -> bool {
     error.data.as_ref().is_some_and(|data| data.get(MARK).is_some())
 }
 
+/// Makes of an answer to `server/discover` that names older revisions alone the answer of a server that
+/// has never heard of the question: `rmcp` then shakes hands, and gives up otherwise.
+pub(super) fn without_newer(message: ServerJsonRpcMessage) -> ServerJsonRpcMessage {
+    let (id, spoken) = match &message {
+        JsonRpcMessage::Response(answer) => match &answer.result {
+            ServerResult::DiscoverResult(result) => {
+                (Some(answer.id.clone()), result.supported_versions.clone())
+            }
+            _ => return message,
+        },
+        JsonRpcMessage::Error(error)
+            if error.error.code == ErrorCode::UNSUPPORTED_PROTOCOL_VERSION =>
+        {
+            let data = error.error.data.as_ref().and_then(|data| data.get("supported"));
+            let spoken = data.map(Vec::<ProtocolVersion>::deserialize);
+            (error.id.clone(), spoken.and_then(Result::ok).unwrap_or_default())
+        }
+        _ => return message,
+    };
+    let older =
+        |one: &ProtocolVersion| *one < NEWEST && ProtocolVersion::KNOWN_VERSIONS.contains(one);
+    if spoken.contains(&NEWEST) || !spoken.iter().any(older) {
+        return message;
+    }
+    let error = ErrorData::new(ErrorCode::METHOD_NOT_FOUND, "an older server", None);
+    ServerJsonRpcMessage::error(error, id)
+}
+
+/// A message that comes in answer to a request; none where it answers another one.
+pub(super) fn for_request(
+    message: ServerJsonRpcMessage,
+    asked: &RequestId,
+) -> Option<ServerJsonRpcMessage> {
+    match message {
+        JsonRpcMessage::Response(answer) if answer.id.to_string() != asked.to_string() => None,
+        JsonRpcMessage::Error(error) => match &error.id {
+            Some(id) if id.to_string() != asked.to_string() => None,
+            // One that names no request can only mean this one.
+            _ => Some(ServerJsonRpcMessage::error(error.error, Some(asked.clone()))),
+        },
+        message => Some(message),
+    }
+}
+
 /// The id of the request, if it is one.
 pub(super) fn request_id(message: &ClientJsonRpcMessage) -> Option<&RequestId> {
     match message {
@@ -86,13 +133,4 @@ pub(super) fn ends(text: &str) -> String {
 
 fn plain(text: &str) -> String {
     text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
-}
-
-/// The beginning of a text, of at most `bytes` bytes.
-pub(super) fn cut(text: &str, bytes: usize) -> &str {
-    let mut end = text.len().min(bytes);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.get(..end).unwrap_or_default()
 }

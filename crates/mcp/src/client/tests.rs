@@ -10,6 +10,7 @@ use peer::{Peer, Reply, event, sessions, settings, stateless, status, text};
 mod credentials;
 mod limits;
 mod peer;
+mod programs;
 mod reading;
 mod streams;
 
@@ -108,6 +109,24 @@ async fn servers_that_choke_on_what_is_new_are_met_as_old_ones() {
         .await;
         let connection = peer.connect().await.unwrap();
         assert_eq!(words(&call(&connection).await.unwrap()), "done", "{refusal}");
+    }
+    // Those that know the question, and have nothing newer to offer.
+    for in_result in [true, false] {
+        let peer = Peer::start(sessions, move |asked| {
+            let known = json!(["2025-06-18", "2025-11-25"]);
+            let mut refusal = asked.error(-32022, "Unsupported protocol version");
+            refusal["error"]["data"] = json!({ "supported": known, "requested": "2026-07-28" });
+            let discovered = json!({
+                "resultType": "complete", "supportedVersions": known, "capabilities": {},
+                "serverInfo": { "name": "peer", "version": "1" }, "ttlMs": 0,
+                "cacheScope": "private",
+            });
+            let answer = if in_result { asked.result(discovered) } else { refusal };
+            (asked.call() == "server/discover").then(|| Reply::Json(answer))
+        })
+        .await;
+        let connection = peer.connect().await.unwrap();
+        assert_eq!(words(&call(&connection).await.unwrap()), "done", "{in_result}");
     }
     // One that answers every request alike.
     let peer = Peer::start(sessions, |asked| {
