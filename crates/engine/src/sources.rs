@@ -4,6 +4,8 @@
 //!
 //! Pure. Long texts are looked through for the host first, and only what names it is read.
 
+use std::iter::successors;
+
 use posthouse_model::{Item, ToolResult};
 use posthouse_protocol::agent::{
     SessionAgent, Tool, ToolName, ToolOptions, Tools as _, UrlSource, UrlSources,
@@ -32,8 +34,12 @@ const PLACE: usize = 16;
 /// How many characters behind an address are taken off one by one.
 const MOST_TRAILING: usize = 16;
 
-/// What ends an address in a text.
-const ENDS: &[char] = &['"', '<', '>', '`', '{', '}', '|', '\\', '^'];
+/// What is in no address.
+const ENDS: &[char] = &['"', '<', '>'];
+/// What is in few addresses, and behind many of them.
+const MAY_END: &[char] = &['`', '{', '}', '|', '\\', '^'];
+/// How many ends of an address are tried at one place: a stranger's text may be nothing else.
+const MOST_ENDS: usize = 64;
 /// What stands behind an address in a sentence more often than at its end.
 const TRAILING: &[char] =
     &['.', ',', ';', ':', '!', '?', '\'', '*', '_', '~', ')', ']', '’', '”', '»'];
@@ -244,8 +250,8 @@ impl Search {
         false
     }
 
-    /// Compares what begins a text with the wanted address: as long as it may be, then without what
-    /// may belong to the sentence around it.
+    /// Compares what begins a text with the wanted address: as long as it may be, and without what
+    /// may belong to the text around it.
     fn candidates(&mut self, text: &str, scheme: &str) -> bool {
         if self.left == 0 {
             return false;
@@ -255,24 +261,21 @@ impl Search {
         let mut places = (0..=self.longest.min(text.len())).rev();
         let end = places.find(|place| text.is_char_boundary(*place));
         let text = &text[..end.unwrap_or_default()];
-        let mut candidate = &text[..text.find(ends).unwrap_or(text.len())];
-        for (open, close) in [('(', ')'), ('[', ']')] {
-            candidate = &candidate[..unopened(candidate, open, close).unwrap_or(candidate.len())];
-        }
-        let plain = candidate.trim_end_matches(TRAILING);
-        for tried in 0.. {
+        let whole = &text[..text.find(ends).unwrap_or(text.len())];
+        let brackets = [('(', ')'), ('[', ']')].into_iter();
+        let mut cuts: Vec<usize> = brackets
+            .flat_map(|(open, close)| unopened(whole, open, close))
+            .chain(whole.char_indices().filter(|(_, one)| MAY_END.contains(one)).map(|(at, _)| at))
+            .collect();
+        cuts.sort_unstable();
+        // The first of them ends most addresses, and of the others most are a part of it.
+        let first = cuts.first().copied();
+        let cuts = first.into_iter().chain([whole.len()]).chain(cuts.into_iter().skip(1));
+        let mut candidates = cuts.flat_map(|cut| trimmed(&whole[..cut])).take(MOST_ENDS);
+        candidates.any(|candidate| {
             self.left = self.left.saturating_sub(PLACE + candidate.len());
-            if self.is_wanted(&format!("{scheme}{candidate}"), scheme.is_empty()) {
-                return true;
-            }
-            candidate = match candidate.strip_suffix(TRAILING) {
-                _ if self.left == 0 => return false,
-                None => return false,
-                Some(_) if tried == MOST_TRAILING => plain,
-                Some(shorter) => shorter,
-            };
-        }
-        false
+            self.left > 0 && self.is_wanted(&format!("{scheme}{candidate}"), scheme.is_empty())
+        })
     }
 
     fn is_wanted(&mut self, candidate: &str, to_the_letter: bool) -> bool {
@@ -295,20 +298,26 @@ fn is_but_for_scheme(one: &Url, other: &Url) -> bool {
     one[url::Position::BeforeHost..] == other[url::Position::BeforeHost..]
 }
 
-/// The place of the first closing bracket that nothing has opened.
-fn unopened(text: &str, open: char, close: char) -> Option<usize> {
-    let mut depth = 0usize;
+/// A text, and what is left of it without what may belong to the sentence around it.
+fn trimmed(text: &str) -> impl Iterator<Item = &str> {
+    let shorter = successors(Some(text), |one| one.strip_suffix(TRAILING));
+    shorter.take(MOST_TRAILING).chain([text.trim_end_matches(TRAILING)])
+}
+
+/// The places of closing brackets that nothing has opened.
+fn unopened(text: &str, open: char, close: char) -> Vec<usize> {
+    let (mut depth, mut found) = (0usize, Vec::new());
     for (place, one) in text.char_indices() {
         if one == open {
             depth += 1;
         } else if one == close {
             match depth.checked_sub(1) {
                 Some(less) => depth = less,
-                None => return Some(place),
+                None => found.push(place),
             }
         }
     }
-    None
+    found
 }
 
 /// The first place of a text in small ASCII letters, whatever the letters of `text`.

@@ -111,6 +111,39 @@ fn an_address_stands_in_a_text_somehow() {
 }
 
 #[test]
+fn what_ends_most_addresses_is_a_part_of_some() {
+    let urls = [
+        "https://a.test/a|b",
+        "https://a.test/?q=a|b|c",
+        "https://a.test/?q={x}^y`z",
+        "https://a.test/a)b",
+        "https://a.test/a]b[c",
+        "https://a.test/x.",
+    ];
+    for url in urls {
+        let texts = [
+            url.to_owned(),
+            format!("see {url}, and so on"),
+            format!("[x]({url}) | y |"),
+            format!("`{url}`"),
+            format!("{{\"url\":\"{url}\"}}"),
+        ];
+        for text in texts {
+            assert!(fetched(vec![user(&text)], url).is_ok(), "{text}");
+        }
+        let hit = json!([{ "type": "search_result", "source": url, "title": "", "content": [] }]);
+        assert!(fetched(vec![result("web_search", hit, false)], url).is_ok(), "{url}");
+    }
+    // What stands behind an address is still none of it.
+    for text in ["https://a.test/x|y", "`https://a.test/x`y", "(https://a.test/x)y"] {
+        assert!(fetched(vec![user(text)], "https://a.test/x").is_ok(), "{text}");
+        assert!(fetched(vec![user(text)], "https://a.test/xy").is_err(), "{text}");
+    }
+    let long = format!("https://a.test/{}", "x".repeat(2048));
+    assert!(fetched(vec![user(&long)], &long).unwrap_err().contains("url_too_long"));
+}
+
+#[test]
 fn a_near_miss_is_what_was_shown() {
     let cases = [
         ("https://a.test/x", "http://a.test/x", "https://a.test/x *"),
@@ -267,6 +300,7 @@ fn a_strangers_text_does_not_hold_the_server_up() {
         "https://a.test".repeat(100_000),
         format!("https://a.test/{}", ".".repeat(2_000_000)),
         format!("https://a.test/{}", "(".repeat(2_000_000)),
+        "https://a.test/)|".repeat(100_000),
         "a.test/".repeat(200_000),
     ];
     for text in texts {

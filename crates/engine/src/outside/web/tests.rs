@@ -126,6 +126,20 @@ async fn a_page_is_a_document_with_a_note_before_it() {
 }
 
 #[tokio::test]
+async fn a_page_fits_into_a_block_of_the_api() {
+    let from = standpoint(None, Networking::Unrestricted);
+    let long = format!("<title>{}</title>x", "ü".repeat(600));
+    let (address, _serving) = peer("text/html; charset=utf-8", &long).await;
+    let page =
+        web(address, false).fetch(&from, &call("{}"), &shown("http://docs.example/x", None)).await;
+    assert_eq!(page.content[0]["title"], "ü".repeat(500));
+    let (address, _serving) = peer("text/html", "<script>run()</script> ").await;
+    let empty =
+        web(address, false).fetch(&from, &call("{}"), &shown("http://docs.example/x", None)).await;
+    assert_eq!(text(&empty), "The page was fetched, and has no text.");
+}
+
+#[tokio::test]
 async fn a_pdf_comes_as_such() {
     let (address, _serving) = peer("application/pdf", "%PDF-1.4 x").await;
     let (web, from) = (web(address, false), standpoint(None, Networking::Unrestricted));
