@@ -236,7 +236,7 @@ def connect(world: World, arguments: list[str], variables: dict[str, str]) -> st
     """Runs `posthouse vaults connect`, follows the address that it prints as a browser does whose user
     agrees, and returns what it has said."""
     command = [
-        *(binary("POSTHOUSE_OBIN", "posthouse"), "vaults", "connect", "--no-browser"),
+        *(binary("POSTHOUSE_BIN", "posthouse"), "vaults", "connect", "--no-browser"),
         *("--data", str(world.folder / "data"), "--config", str(world.folder / "config.toml")),
         *arguments,
     ]
