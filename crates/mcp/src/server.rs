@@ -142,6 +142,8 @@ pub enum Reply {
 pub enum Refusal {
     /// There is no such tool.
     Unknown,
+    /// The state that the client has sent back is none that it was given.
+    State,
     /// The server has failed. Its log says more.
     Failed,
 }
