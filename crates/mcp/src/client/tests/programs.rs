@@ -53,7 +53,7 @@ async fn reason(pipe: Ended) -> String {
     reason
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_program_that_has_ended_says_why() {
     let why = "has ended with exit code 7; its last words: no key";
     assert!(reason(Ended(Some(why.to_owned()))).await.ends_with(why));
