@@ -74,6 +74,10 @@ export class World {
     return new World(child, lines, JSON.parse(first.value) as Said);
   }
 
+  get url(): string {
+    return this.#said.url;
+  }
+
   get apiKey(): string {
     return this.#said.api_key;
   }

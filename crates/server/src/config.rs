@@ -34,8 +34,9 @@ pub const DEFAULT_LISTEN: &str = "127.0.0.1:8787";
 pub const OWN_PROGRAM: &str = "/proc/self/exe";
 
 /// What is told unless somebody says otherwise. `h2` and `rmcp` warn of what their peers do, and those
-/// could do it all day.
-const LOG: &str = "warn,posthouse=info,rmcp=error,h2=error";
+/// could do it all day; `rmcp` quotes servers, which may repeat a credential, and what it has to say is
+/// told by who uses it.
+const LOG: &str = "warn,posthouse=info,rmcp=off,h2=error";
 
 /// How a variable of the environment is read.
 pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -334,7 +335,7 @@ mod tests {
         assert_eq!(config.limits.model_requests_per_turn, 500);
         assert_eq!(config.files, Files { max_bytes: 524_288_000, quota_bytes: 1_099_511_627_776 });
         assert!(config.providers.names().is_empty());
-        assert!(config.log.ends_with(",rmcp=error,h2=error"), "peers write no log: {}", config.log);
+        assert!(config.log.ends_with(",rmcp=off,h2=error"), "peers write no log: {}", config.log);
     }
 
     #[test]

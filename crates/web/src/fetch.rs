@@ -151,9 +151,9 @@ impl FetchError {
 /// Reads the address of a page, as a model writes it.
 ///
 /// # Errors
-/// `invalid_input` for what is none of the web, or holds a user or a password; `url_too_long`.
+/// `invalid_tool_input` for what is none of the web, or holds a user or a password; `url_too_long`.
 pub fn read_url(text: &str) -> Result<Url, FetchError> {
-    let invalid = |what: &str| Err(FetchError::new("invalid_input", what));
+    let invalid = |what: &str| Err(FetchError::new("invalid_tool_input", what));
     if text.len() > LONGEST_URL {
         return Err(too_long());
     }
@@ -171,7 +171,7 @@ pub fn read_url(text: &str) -> Result<Url, FetchError> {
 }
 
 fn check_url(url: &Url) -> Result<(), FetchError> {
-    let invalid = |what: &str| Err(FetchError::new("invalid_input", what));
+    let invalid = |what: &str| Err(FetchError::new("invalid_tool_input", what));
     if !matches!(url.scheme(), "http" | "https") {
         return invalid("only http and https URLs can be fetched.");
     }
@@ -363,10 +363,13 @@ impl Reader {
         let most = if called_pdf { settings.pdf_bytes } else { settings.page_bytes };
         let too_large = || {
             let bytes = settings.pdf_bytes;
-            Err(FetchError::inaccessible(format!(
-                "the PDF is larger than {bytes} bytes, the most that can be read. Do not retry; use \
-                 another source, or download it with other tools."
-            )))
+            Err(FetchError::new(
+                "content_too_large",
+                format!(
+                    "the PDF is larger than {bytes} bytes, the most that can be read. Do not retry; \
+                     use another source, or download it with other tools."
+                ),
+            ))
         };
         if called_pdf && answer.length().is_some_and(|length| length > most as u64) {
             return too_large();

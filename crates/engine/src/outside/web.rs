@@ -115,7 +115,7 @@ fn query(input: &RawValue) -> Result<String, FetchError> {
 }
 
 fn invalid(advice: &str) -> FetchError {
-    FetchError { code: "invalid_input", advice: advice.to_owned() }
+    FetchError { code: "invalid_tool_input", advice: advice.to_owned() }
 }
 
 /// The agent was made when there was one.

@@ -39,7 +39,10 @@ pub(super) async fn ask(guard: &Guard, url: &Url, user_agent: &str) -> Result<An
         .header(header::USER_AGENT, user_agent)
         .body(Bytes::new());
     let request = request.map_err(|_| {
-        FetchError::new("invalid_input", "the URL has letters that can't be sent; encode them.")
+        FetchError::new(
+            "invalid_tool_input",
+            "the URL has letters that can't be sent; encode them.",
+        )
     })?;
     match open_page(guard, request, &PORTS).await {
         Ok(response) => Ok(Answer { response }),
@@ -55,7 +58,7 @@ fn refusal(error: &SendError) -> FetchError {
                 "{error}. Check the host name, or use another source."
             )),
             Refused::Unresolved { .. } => FetchError::inaccessible(format!("{error}.")),
-            Refused::Malformed(_) => FetchError::new("invalid_input", format!("{error}.")),
+            Refused::Malformed(_) => FetchError::new("invalid_tool_input", format!("{error}.")),
             Refused::NotPublic { .. } | Refused::Own { .. } => {
                 FetchError::new("url_not_allowed", format!("{error}. Do not retry."))
             }

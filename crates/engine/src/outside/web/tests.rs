@@ -186,7 +186,7 @@ async fn the_lists_of_agent_and_environment_hold_for_pages() {
     let data = page.content[0]["source"]["data"].as_str().unwrap();
     assert!(data.starts_with("long long") && data.len() < 1000, "{data}");
     let odd = web.fetch(&from, &call("{}"), &shown("nowhere", None)).await;
-    assert!(text(&odd).starts_with("Web fetch error: invalid_input — "), "{odd:?}");
+    assert!(text(&odd).starts_with("Web fetch error: invalid_tool_input — "), "{odd:?}");
 }
 
 #[tokio::test]
@@ -243,7 +243,7 @@ async fn a_search_that_is_none_is_an_error_that_does_not_count() {
     };
     for input in ["{}", "{\"query\":7}", "{\"query\":[\"a\"]}", "[]", "null", "{\"query\":\"\"}"] {
         let said = ask(web(address, true), &from, input).await;
-        assert!(said.starts_with("Web search error: invalid_input — "), "{input}: {said}");
+        assert!(said.starts_with("Web search error: invalid_tool_input — "), "{input}: {said}");
     }
     let query = r#"{"query":"docs"}"#;
     let said = ask(web(address, true), &from, query).await;
