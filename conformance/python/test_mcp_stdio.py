@@ -108,7 +108,7 @@ def packages() -> bytes:
         for name in _PACKAGES:
             if (site / name).is_dir():
                 archive.add(site / name, name, filter=only)
-        for path in sorted([*site.glob("_cffi_backend*.so"), *site.glob("mcp*.dist-info")]):
+        for path in sorted([*site.glob("_cffi_backend*.so"), *site.glob("*.dist-info")]):
             archive.add(path, path.name, filter=only)
         archive.add(site / "typing_extensions.py", "typing_extensions.py")
     return packed.getvalue()

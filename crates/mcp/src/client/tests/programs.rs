@@ -53,14 +53,17 @@ async fn reason(pipe: Ended) -> String {
     reason
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_program_that_has_ended_says_why() {
     let why = "has ended with exit code 7; its last words: no key";
     assert!(reason(Ended(Some(why.to_owned()))).await.ends_with(why));
     // Of many words the end says the most.
     let long = format!("has ended; its last words: {}\nValueError: no key", "line é\n".repeat(900));
     let said = reason(Ended(Some(long))).await;
-    assert!(said.contains("has ended; its last words: line") && said.ends_with(": no key"), "{said}");
+    assert!(
+        said.contains("has ended; its last words: line") && said.ends_with(": no key"),
+        "{said}"
+    );
     assert!(said.len() < 1000 && !said.contains('\n'));
     // One that lives on and reads nothing is not waited for.
     assert!(reason(Ended(None)).await.ends_with("it does not read its input"));
