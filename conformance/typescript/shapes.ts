@@ -15,6 +15,10 @@ const ENDS = new Set(["has_more", "first_id", "last_id"]);
 const NULL_NOT_ABSENT = new Set([
   "BetaManagedAgentsModelConfig.inference_geo",
   "BetaManagedAgentsSessionUsage.cache_creation",
+  "BetaManagedAgentsWebFetchToolConfig.allowed_domains",
+  "BetaManagedAgentsWebFetchToolConfig.blocked_domains",
+  "BetaManagedAgentsWebSearchToolConfig.allowed_domains",
+  "BetaManagedAgentsWebSearchToolConfig.blocked_domains",
 ]);
 
 /** What a method's response has to be. */

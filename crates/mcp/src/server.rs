@@ -142,6 +142,8 @@ pub enum Reply {
 pub enum Refusal {
     /// There is no such tool.
     Unknown,
+    /// The state that the client has sent back is none that it was given.
+    State,
     /// The server has failed. Its log says more.
     Failed,
 }
@@ -205,7 +207,10 @@ impl<O: Offer> Endpoint<O> {
         }
         let owner = caller.name();
         let named = session_of(request.headers());
-        if named.as_deref().is_some_and(|session| self.owners.is_anothers(session, &owner)) {
+        if let Some(session) = named.as_deref()
+            && !self.owners.is_of(session, &owner)
+            && self.sessions.sessions.read().await.contains_key(session)
+        {
             // As for one that never was.
             return refuse(StatusCode::NOT_FOUND, "Not Found: Session not found");
         }

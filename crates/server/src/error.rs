@@ -97,6 +97,9 @@ pub enum Error {
         /// What is odd about it.
         what: String,
     },
+    /// Nobody was signed in to an MCP server.
+    #[error("not signed in: {0}")]
+    SignIn(String),
     /// What was typed can't be done.
     #[error("{0}")]
     Usage(String),

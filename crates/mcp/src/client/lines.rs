@@ -65,7 +65,7 @@ impl Lines {
             let chunk = match chunk {
                 Ok(chunk) => chunk,
                 Err(error) => {
-                    self.news.complain(message::last_words(&error.to_string()));
+                    self.news.complain(message::ends(&error.to_string()));
                     return false;
                 }
             };

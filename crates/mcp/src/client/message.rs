@@ -111,27 +111,28 @@ pub(super) fn request_id(message: &ClientJsonRpcMessage) -> Option<&RequestId> {
 /// A server's words, made fit for one sentence: no control characters, and not long.
 pub(super) fn sentence(text: &str) -> String {
     const LONGEST: usize = 500;
-    let plain: String =
-        text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
-    cut(plain.trim(), LONGEST).to_owned()
+    cut(plain(text).trim(), LONGEST).to_owned()
 }
 
-/// The last words of a program, made fit for one sentence: where they are long, their beginning and
-/// their end, which says the most.
-pub(super) fn last_words(text: &str) -> String {
-    const BEGINNING: usize = 150;
-    const END: usize = 700;
-    let plain: String =
-        text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
+/// The beginning and the end of a program's words, made fit for one sentence: what it said last says
+/// most.
+pub(super) fn ends(text: &str) -> String {
+    const FIRST: usize = 200;
+    const LAST: usize = 500;
+    let plain = plain(text);
     let plain = plain.trim();
-    if plain.len() <= BEGINNING + END {
-        return plain.to_owned();
+    let mut last = plain.len().saturating_sub(LAST);
+    while !plain.is_char_boundary(last) {
+        last += 1;
     }
-    let mut from = plain.len() - END;
-    while !plain.is_char_boundary(from) {
-        from += 1;
+    match (last > FIRST, plain.get(last..)) {
+        (true, Some(end)) => format!("{} … {end}", cut(plain, FIRST)),
+        _ => plain.to_owned(),
     }
-    format!("{} … {}", cut(plain, BEGINNING), plain.get(from..).unwrap_or_default())
+}
+
+fn plain(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
 }
 
 /// The beginning of a text, of at most `bytes` bytes.

@@ -314,6 +314,55 @@ async fn a_program_is_spoken_to_in_lines() {
     serving.join_next().await.unwrap().unwrap();
 }
 
+/// A program that is gone, and says why.
+struct Gone;
+
+impl tokio::io::AsyncRead for Gone {
+    fn poll_read(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+        _: &mut tokio::io::ReadBuf<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        let why = format!(
+            "has ended with exit code 1; its last words: {}\u{1b}[2J no KEY",
+            "y".repeat(2000)
+        );
+        std::task::Poll::Ready(Err(std::io::Error::other(why)))
+    }
+}
+
+impl tokio::io::AsyncWrite for Gone {
+    fn poll_write(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+        bytes: &[u8],
+    ) -> std::task::Poll<std::io::Result<usize>> {
+        std::task::Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn a_program_s_last_words_are_told() {
+    let opened = Connection::open(Way::Pipe(Box::new(Gone)), settings()).await;
+    let Err(Error::Connection(reason)) = opened else { panic!("connected") };
+    assert!(reason.contains("exit code 1") && reason.ends_with("no KEY"), "{reason}");
+    assert!(reason.len() < 900 && !reason.contains('\u{1b}'), "{reason}");
+}
+
 #[tokio::test]
 async fn what_is_no_server_of_mcp_is_named_so() {
     let html = || Reply::With(200, vec![("content-type", "text/html".to_owned())], "hi".to_owned());

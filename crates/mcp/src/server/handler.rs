@@ -264,6 +264,10 @@ fn reply(result: ElicitResult) -> Reply {
 fn refused(refusal: Refusal, tool: &str) -> ErrorData {
     match refusal {
         Refusal::Unknown => ErrorData::invalid_params(format!("Unknown tool: {tool}"), None),
+        Refusal::State => ErrorData::invalid_params(
+            "requestState: is none of this server's; call the tool anew",
+            None,
+        ),
         Refusal::Failed => ErrorData::internal_error("Internal server error", None),
     }
 }

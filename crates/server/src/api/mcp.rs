@@ -118,7 +118,10 @@ impl Offer for Agents {
         progress: &'a Progress,
     ) -> Work<'a, Result<Outcome, posthouse_mcp::server::Refusal>> {
         Box::pin(async move {
-            match tools::call(&caller.call(), call, progress).await {
+            let Ok(state) = call.state.as_deref().map(tools::State::read).transpose() else {
+                return Err(posthouse_mcp::server::Refusal::State);
+            };
+            match tools::call(&caller.call(), call, state, progress).await {
                 Ok(Some(outcome)) => Ok(outcome),
                 Ok(None) => Err(posthouse_mcp::server::Refusal::Unknown),
                 // Something to learn from, for the model that has called.

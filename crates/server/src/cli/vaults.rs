@@ -1,5 +1,7 @@
-//! `posthouse vaults`: gives the vaults of a data folder another root key while its server runs, or
-//! when none does. Shows names of keys, never a key.
+//! `posthouse vaults`: signs in to MCP servers, and gives the vaults of a data folder another root key
+//! while its server runs, or when none does. Shows names of keys, never a key.
+
+mod connect;
 
 use std::path::PathBuf;
 
@@ -44,6 +46,8 @@ pub(super) struct VaultsArguments {
 enum Command {
     /// Seal the keys of all vaults with a new root key, then remove the old one.
     RotateKey(RotateArguments),
+    /// Sign in to an MCP server, and keep what that gives in a vault of the running server.
+    Connect(Box<connect::ConnectArguments>),
 }
 
 #[derive(Debug, Args)]
@@ -71,19 +75,25 @@ struct Rotated {
 /// Runs what was typed.
 ///
 /// # Errors
-/// [`Error::KeyFile`], [`Error::Config`], [`Error::Rotation`] when something is left to do, and those
-/// of the server.
+/// [`Error::KeyFile`], [`Error::Config`], [`Error::Rotation`] when something is left to do,
+/// [`Error::SignIn`], and those of the server.
 pub(super) async fn run(arguments: VaultsArguments) -> Result<(), Error> {
     let VaultsArguments { data, config, json, command } = arguments;
-    let Command::RotateKey(how) = command;
     let config = Config::load(&Flags { listen: None, data, config }, &variable)?;
+    match command {
+        Command::RotateKey(how) => rotate_key(&config, json, &how).await,
+        Command::Connect(arguments) => connect::run(&config, json, *arguments).await,
+    }
+}
+
+async fn rotate_key(config: &Config, json: bool, how: &RotateArguments) -> Result<(), Error> {
     let (rotated, next) = match config.vault.file(&config.data) {
-        Some(path) => (rotate(&config, &KeyFile::at(path), &how).await?, None),
+        Some(path) => (rotate(config, &KeyFile::at(path), how).await?, None),
         None if how.finish || how.keep => {
             let message = "--finish and --keep are for keys in a file, and these are elsewhere";
             return Err(Error::Usage(message.into()));
         }
-        None => (seal(&config).await?, Some(next_step(&config.vault))),
+        None => (seal(config).await?, Some(next_step(&config.vault))),
     };
     if json {
         say(&format!("{}\n", harmless_json(&json!(rotated))));

@@ -9,6 +9,7 @@ mod auth;
 mod cage_crash;
 mod cages;
 mod command_line;
+mod connect;
 mod core_dump;
 mod crash;
 mod damage;

@@ -287,8 +287,10 @@ async fn somebody_is_asked_where_the_client_can() {
     };
     // A state that is not ours, and a form that is none: the call stays open.
     let forged = reply(json!({ "allow": true }), "{}");
-    let result = world.call_with("careful", input.clone(), forged, true).await;
-    assert!(refused(&result).starts_with("requestState:"), "{result}");
+    let mut params = json!({ "name": "careful", "arguments": input });
+    params.as_object_mut().unwrap().extend(forged.as_object().unwrap().clone());
+    let result = answer(&world.ask(&world.key, "tools/call", params, true).await);
+    assert_eq!(result["error"]["code"], -32602, "{result}");
     let result = world
         .call_with("careful", input.clone(), reply(json!({ "allow": "x" }), state), true)
         .await;

@@ -127,17 +127,17 @@ fn general() -> [Offered; 4] {
     ]
 }
 
-/// Does what a call asks for. None when there is no such tool.
+/// Does what a call asks for, with the state of an earlier answer to it. None when there is no such tool.
 ///
 /// # Errors
 /// What the model that has called may learn from, and faults.
 pub(super) async fn call(
     call: &Call,
     asked: ToolCall,
+    state: Option<State>,
     progress: &Progress,
 ) -> Result<Option<Outcome>, Refusal> {
-    let ToolCall { name, input, can_ask, replies, state } = asked;
-    let state = state.as_deref().map(State::read).transpose()?;
+    let ToolCall { name, input, can_ask, replies, state: _ } = asked;
     let desk = Desk { call, can_ask, replies, state, progress };
     let outcome = match name.as_str() {
         FOLLOW => desk.follow(input::read(input)?).await,
@@ -156,17 +156,19 @@ pub(super) async fn call(
 /// is looked up as if it had been sent.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct State {
+pub(super) struct State {
     session_id: String,
     after: i64,
     told: i64,
 }
 
 impl State {
-    fn read(text: &str) -> Result<Self, ApiError> {
-        serde_json::from_str(text).map_err(|_| {
-            ApiError::invalid("requestState: is none of this server's; call the tool anew")
-        })
+    /// Reads it.
+    ///
+    /// # Errors
+    /// When it is none that was ever given out.
+    pub(super) fn read(text: &str) -> serde_json::Result<Self> {
+        serde_json::from_str(text)
     }
 
     fn from(&self) -> From {
