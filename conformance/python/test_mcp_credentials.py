@@ -105,7 +105,9 @@ class Tokens:
             time.sleep(0.05)
             self.door.valid.add(access)
             told = {"access_token": access, "refresh_token": self.current, "token_type": "Bearer"}
-            return Response(json.dumps({**told, "expires_in": self.lasts}).encode(), 200, list(JSON))
+            return Response(
+                json.dumps({**told, "expires_in": self.lasts}).encode(), 200, list(JSON)
+            )
 
 
 def bearer(token: str, server: str = SERVER) -> dict[str, Any]:
@@ -179,7 +181,9 @@ def test_a_header_of_another_name(place: Place) -> None:
     assert not any(one.header("authorization") for one in place.one.origin.requests)
 
 
-@pytest.mark.parametrize("elsewhere", [url("one", "/other", "https"), url("one", "/mcp?q=1", "https")])
+@pytest.mark.parametrize(
+    "elsewhere", [url("one", "/other", "https"), url("one", "/mcp?q=1", "https")]
+)
 def test_a_credential_for_another_address_is_not_sent(place: Place, elsewhere: str) -> None:
     token = value()
     door = Door(place, token)
@@ -230,9 +234,7 @@ def test_a_vault_of_another_workspace_is_not_there(place: Place) -> None:
     agent = other.beta.agents.create(name="a", model=MODEL, **served(("one", SERVER)))
     environment = other.beta.environments.create(name="e").id
     with pytest.raises(anthropic.APIStatusError) as refused:
-        other.beta.sessions.create(
-            agent=agent.id, environment_id=environment, vault_ids=[mine]
-        )
+        other.beta.sessions.create(agent=agent.id, environment_id=environment, vault_ids=[mine])
     assert refused.value.status_code in (400, 404)
 
 
@@ -336,8 +338,10 @@ def test_ten_sessions_use_no_refresh_token_twice(place: Place) -> None:
             before = len(place.world.log(session))
             client.beta.sessions.events.send(session, events=[message(f"go {session}")])
             wait_until(
-                lambda: story(place.world.log(session)[before:])[-1:]
-                == ["session.status_idle(end_turn)"],
+                lambda: (
+                    story(place.world.log(session)[before:])[-1:]
+                    == ["session.status_idle(end_turn)"]
+                ),
                 "rest",
                 30,
             )
@@ -463,5 +467,3 @@ def test_no_token_is_in_anything_that_the_server_keeps_or_says(place: Place) -> 
     assert found == []
     kept = canaries.found_below(place.world.folder)
     assert [one for one in kept if "reversed" not in one] == []
-
-
