@@ -51,7 +51,12 @@ def _png() -> bytes:
         return struct.pack(">I", len(data)) + kind + data + check
 
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(b"\0abc")) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + head
+        + chunk(b"IDAT", zlib.compress(b"\0abc"))
+        + chunk(b"IEND", b"")
+    )
 
 
 PNG = base64.b64encode(_png()).decode()
@@ -102,7 +107,10 @@ def made(name: str) -> MCPServer:
             uri="test://odd", mime_type="application/octet-stream", blob="AAEC"
         )
         link = types.ResourceLink(
-            type="resource_link", uri="test://further", name="further", description="There is more."
+            type="resource_link",
+            uri="test://further",
+            name="further",
+            description="There is more.",
         )
         return [
             types.TextContent(type="text", text="some words"),

@@ -109,7 +109,9 @@ class HandMade:
         # Takes a method over: gives a result, or a whole answer.
         self.methods: dict[str, Callable[[dict[str, Any]], Any]] = {}
         self.origin.clear()
-        self.tool("echo", lambda call: call.arguments["text"], inputSchema=TEXT, annotations=LOOKS)
+        self.tool(
+            "echo", lambda call: call.arguments["text"], inputSchema=TEXT, annotations=LOOKS
+        )
         self.tool("count", lambda _call: str(self.count("count")))
 
     def tool(self, name: str, run: Callable[[Call], Any], **fields: Any) -> None:

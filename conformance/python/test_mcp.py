@@ -260,7 +260,9 @@ def test_a_confirmation_outlives_the_server(mortal_place: Place) -> None:
     client.beta.sessions.events.send(told.session_id, events=[confirm(call)])
     wait_until(lambda: place.world.status(told.session_id) == "idle", "rest")
     log = place.world.log(told.session_id)
-    wait_until(lambda: place.world.log(told.session_id)[-1]["type"] == "session.status_idle", "rest")
+    wait_until(
+        lambda: place.world.log(told.session_id)[-1]["type"] == "session.status_idle", "rest"
+    )
     log = place.world.log(told.session_id)
     assert results(log) == ["1"] and place.one.count("count") == 1
     assert story(log) == [

@@ -69,7 +69,12 @@ def endless(_request: Request) -> Response:
 # What a server can be that is of no use: where it is, or what it does; the error; and what is said.
 FAILURES: list[tuple[str, Any, str, str]] = [
     ("nothing listens", f"http://{CLOSED_PORT}/mcp", CONNECTION, CLOSED_PORT),
-    ("no such name", "https://nowhere.example.invalid/mcp", CONNECTION, "nowhere.example.invalid"),
+    (
+        "no such name",
+        "https://nowhere.example.invalid/mcp",
+        CONNECTION,
+        "nowhere.example.invalid",
+    ),
     ("no TLS that is trusted", f"https://{SELF_MADE}/mcp", CONNECTION, "certificate"),
     ("an old certificate", f"https://{EXPIRED}/mcp", CONNECTION, "certificate"),
     ("a certificate of somebody else", f"https://{MISNAMED}/mcp", CONNECTION, "certificate"),
@@ -82,7 +87,12 @@ FAILURES: list[tuple[str, Any, str, str]] = [
     ("nonsense", status(200, JSON, b"{]"), CONNECTION, ""),
     ("silence", hanging, CONNECTION, "1 second"),
     ("no end", endless, CONNECTION, ""),
-    ("a redirect", status(307, [("location", "http://169.254.169.254/")]), CONNECTION, "redirect"),
+    (
+        "a redirect",
+        status(307, [("location", "http://169.254.169.254/")]),
+        CONNECTION,
+        "redirect",
+    ),
     ("no credential", status(401, BEARER), AUTHENTICATION, "no vaults"),
     ("no credential, unnamed", status(401), AUTHENTICATION, "401"),
     (
@@ -243,7 +253,14 @@ def test_private_addresses_are_the_operators_to_open(place: Place) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(0.2)
         port = listener.getsockname()[1]
-        hosts = ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "169.254.169.254", "10.0.0.1"]
+        hosts = [
+            "127.0.0.1",
+            "localhost",
+            "[::1]",
+            "[::ffff:127.0.0.1]",
+            "169.254.169.254",
+            "10.0.0.1",
+        ]
         many = [(f"s{at}", f"http://{one}:{port}/mcp") for at, one in enumerate(hosts)]
         place.world.model.script(calls(("mcp__two__echo", {"text": "fine"})), text("done"))
         told = place.told(*many, "two")

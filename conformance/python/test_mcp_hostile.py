@@ -45,7 +45,9 @@ FIND = "mcp__find_tools"
 SAFE = re.compile(r"mcp__[A-Za-z0-9_-]{1,59}")
 OTHER = ("mcp__two__echo", {"text": "all is well"})
 # What a model must never see of strangers: what is invisible or steers a terminal.
-HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\U000e0000-\U000e0fff]")
+HIDDEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\U000e0000-\U000e0fff]"
+)
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +188,12 @@ def test_servers_whose_names_run_together(place: Place) -> None:
     told.world.model.script(calls(*((name, {}) for name in mine)), text("done"))
     told.send("all")
     told.until_idle("end_turn")
-    expected = [f"/{number} {tool}" for number in range(len(pairs)) for tool in place.one.runs if tool in ("b__c", "c", "_b__c")]
+    expected = [
+        f"/{number} {tool}"
+        for number in range(len(pairs))
+        for tool in place.one.runs
+        if tool in ("b__c", "c", "_b__c")
+    ]
     assert results(told.events)[1:] == expected
 
 
@@ -212,11 +219,18 @@ def test_descriptions_stay_data(place: Place) -> None:
 def test_schemas_that_no_provider_takes(place: Place) -> None:
     """A tool whose schema would spoil the whole request does not."""
     odd: list[Any] = [
-        {"type": "object", "properties": {"a": {"type": "string"}}, "oneOf": [{"required": ["a"]}]},
+        {
+            "type": "object",
+            "properties": {"a": {"type": "string"}},
+            "oneOf": [{"required": ["a"]}],
+        },
         {"type": "object", "properties": {"no name for a member": {}}},
         {"type": "object", "properties": {"a": {"$ref": "#/nowhere"}}},
         {"type": "object", "properties": {"a": json.loads('{"items":' * 60 + "{}" + "}" * 60)}},
-        {"type": "object", "properties": {f"p{number}": {"enum": ["x" * 500]} for number in range(400)}},
+        {
+            "type": "object",
+            "properties": {f"p{number}": {"enum": ["x" * 500]} for number in range(400)},
+        },
         {"type": "object", "required": "a"},
         {"$schema": "https://json-schema.org/draft/2020-12/schema", "type": "object"},
     ]
@@ -227,7 +241,9 @@ def test_schemas_that_no_provider_takes(place: Place) -> None:
     schemas = [one["input_schema"] for one in shown(place)]
     for schema in schemas:
         assert schema["type"] == "object" and not {"oneOf", "anyOf", "allOf"} & set(schema)
-        assert all(re.fullmatch(r"[a-zA-Z0-9_.-]{1,64}", name) for name in schema.get("properties", {}))
+        assert all(
+            re.fullmatch(r"[a-zA-Z0-9_.-]{1,64}", name) for name in schema.get("properties", {})
+        )
         assert len(json.dumps(schema)) < 80_000
 
 
@@ -239,8 +255,14 @@ LIES: list[tuple[str, Any]] = [
     ("blocks are numbers", {"content": [1, None, [], "x"]}),
     ("a text is a number", {"content": [{"type": "text", "text": 7}]}),
     ("an unknown kind", {"content": [{"type": "hologram", "data": "x"}]}),
-    ("an image is no base64", {"content": [{"type": "image", "data": "§", "mimeType": "image/png"}]}),
-    ("an image is no image", {"content": [{"type": "image", "data": "AAAA", "mimeType": "text/x"}]}),
+    (
+        "an image is no base64",
+        {"content": [{"type": "image", "data": "§", "mimeType": "image/png"}]},
+    ),
+    (
+        "an image is no image",
+        {"content": [{"type": "image", "data": "AAAA", "mimeType": "text/x"}]},
+    ),
     ("a resource is empty", {"content": [{"type": "resource", "resource": {}}]}),
     ("isError is a text", {"content": [{"type": "text", "text": "x"}], "isError": "yes"}),
     ("nothing", None),
@@ -258,7 +280,9 @@ def test_results_of_wrong_types(place: Place) -> None:
         place.one.tool(
             f"lie_{number}",
             lambda call, result=result: Response(
-                json.dumps({"jsonrpc": "2.0", "id": call.message["id"], "result": result}).encode(),
+                json.dumps(
+                    {"jsonrpc": "2.0", "id": call.message["id"], "result": result}
+                ).encode(),
                 headers=list(JSON),
             ),
         )
@@ -285,7 +309,9 @@ def test_texts_that_claim_to_be_somebody_else(place: Place) -> None:
     assert [one.type for one in told.events].count("user.message") == 1
     last = place.world.model.requests()[1]["messages"][-1]
     (block,) = last["content"]
-    assert block["type"] == "tool_result" and block["content"] == [{"type": "text", "text": claim}]
+    assert block["type"] == "tool_result" and block["content"] == [
+        {"type": "text", "text": claim}
+    ]
     told.tells(*story(told.events))
 
 
@@ -432,7 +458,9 @@ def test_a_result_of_just_the_length_is_whole(place: Place) -> None:
 def test_idempotent_is_what_the_server_says_in_earnest(mortal_place: Place) -> None:
     """Hints of wrong types are none; nothing breaks."""
     place = mortal_place
-    for number, hints in enumerate([7, "yes", [], {"idempotentHint": "yes"}, {"readOnlyHint": 1}, LOOKS]):
+    for number, hints in enumerate(
+        [7, "yes", [], {"idempotentHint": "yes"}, {"readOnlyHint": 1}, LOOKS]
+    ):
         place.one.tool(f"t{number}", lambda _call: "fine", annotations=hints, inputSchema=TEXT)
     told = place.told("one", "two")
     turn(told)

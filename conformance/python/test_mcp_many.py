@@ -34,8 +34,30 @@ EACH = 100
 # What the definitions of a request may take: about five thousand tokens.
 MOST = 20_000
 # What each tool of a server is for; only the words tell them apart.
-THINGS = ["invoice", "parcel", "meeting", "ticket", "recipe", "invoices", "garden", "train", "song", "map"]
-VERBS = ["create", "list", "archive", "delete", "share", "print", "rename", "move", "count", "find"]
+THINGS = [
+    "invoice",
+    "parcel",
+    "meeting",
+    "ticket",
+    "recipe",
+    "invoices",
+    "garden",
+    "train",
+    "song",
+    "map",
+]
+VERBS = [
+    "create",
+    "list",
+    "archive",
+    "delete",
+    "share",
+    "print",
+    "rename",
+    "move",
+    "count",
+    "find",
+]
 
 
 def tools(server: str) -> list[dict[str, Any]]:
@@ -43,14 +65,18 @@ def tools(server: str) -> list[dict[str, Any]]:
     schema = {
         "type": "object",
         "properties": {
-            name: {"type": "string", "description": f"Which {name} it is about, as the user says it."}
+            name: {
+                "type": "string",
+                "description": f"Which {name} it is about, as the user says it.",
+            }
             for name in ("identifier", "reason", "account")
         },
     }
     found = [
         {
             "name": f"{verb}_{thing}",
-            "description": f"Lets {server} {verb} any {thing} of the account. " + "It is quick. " * 10,
+            "description": f"Lets {server} {verb} any {thing} of the account. "
+            + "It is quick. " * 10,
             "inputSchema": schema,
         }
         for verb in VERBS
@@ -87,7 +113,9 @@ def filled(crowd: dict[str, HandMade]) -> None:
         one.reset()
         one.tools = tools(name)
         for tool in one.tools:
-            one.runs[tool["name"]] = lambda call, name=name: f"{name}: {json.dumps(call.arguments)}"
+            one.runs[tool["name"]] = lambda call, name=name: (
+                f"{name}: {json.dumps(call.arguments)}"
+            )
 
 
 def definitions(place: Place, request: int) -> tuple[list[str], int]:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -134,7 +133,13 @@ def test_tools_are_listed_and_called(
 
 @pytest.mark.parametrize(
     "way",
-    [("python", "events"), ("python-older", "events"), ("typescript", "older"), ("typescript", "newer"), SSE],
+    [
+        ("python", "events"),
+        ("python-older", "events"),
+        ("typescript", "older"),
+        ("typescript", "newer"),
+        SSE,
+    ],
     ids=ids,
 )
 def test_a_server_is_told_of_an_interrupt(
@@ -155,7 +160,9 @@ def test_a_server_is_told_of_an_interrupt(
     left = before.get("slow left", 0)
     wait_until(lambda: peers[name].seen().get("slow left", 0) > left, "its end at the server")
     # The session goes on.
-    place.world.model.script(calls(("mcp__peer__count", {})), text("well"), allow_prefix_change=True)
+    place.world.model.script(
+        calls(("mcp__peer__count", {})), text("well"), allow_prefix_change=True
+    )
     told.send("again")
     told.until_idle("end_turn")
     assert not results(told.events)[-1].startswith("ERROR")

@@ -30,7 +30,7 @@ from mcp_servers import (
     results,
     servers,
 )
-from support import INTERRUPT, TOOLSET, asked, bash, calls, rested, started, story, text, wire
+from support import INTERRUPT, TOOLSET, asked, bash, calls, rested, started, story, text
 from support import results as sandbox_results
 from told import Told
 from world import wait_until
@@ -40,7 +40,16 @@ COUNT = ("mcp__local__count", {})
 # What the SDK needs; native parts included.
 _PACKAGES = (
     *("mcp", "mcp_types", "anyio", "pydantic", "pydantic_core", "annotated_types", "starlette"),
-    *("sse_starlette", "uvicorn", "httpx2", "httpcore2", "opentelemetry", "idna", "sniffio", "click"),
+    *(
+        "sse_starlette",
+        "uvicorn",
+        "httpx2",
+        "httpcore2",
+        "opentelemetry",
+        "idna",
+        "sniffio",
+        "click",
+    ),
     *("python_multipart", "typing_inspection", "jwt", "jsonschema", "jsonschema_specifications"),
     *("referencing", "attr", "attrs", "rpds", "h11", "truststore", "cryptography"),
 )
@@ -108,7 +117,7 @@ def packages() -> bytes:
         for name in _PACKAGES:
             if (site / name).is_dir():
                 archive.add(site / name, name, filter=only)
-        for path in sorted([*site.glob("_cffi_backend*.so"), *site.glob("mcp*.dist-info")]):
+        for path in sorted([*site.glob("_cffi_backend*.so"), *site.glob("*.dist-info")]):
             archive.add(path, path.name, filter=only)
         archive.add(site / "typing_extensions.py", "typing_extensions.py")
     return packed.getvalue()
@@ -203,7 +212,9 @@ def test_its_life(place: Place) -> None:
 
 def test_it_lives_where_the_tools_of_the_sandbox_live(place: Place) -> None:
     told = place.told(SMALL_SERVER, tools=(TOOLSET,))
-    (seen,) = go(told, bash("id -u; pwd; echo $GREETING; env | sort"), calls(("mcp__local__see", {})))
+    (seen,) = go(
+        told, bash("id -u; pwd; echo $GREETING; env | sort"), calls(("mcp__local__see", {}))
+    )
     (shell,) = sandbox_results(told.events)
     user, folder, greeting, *_ = shell.split("\n")
     found = json.loads(seen)
@@ -252,13 +263,21 @@ def test_children_end_with_it(place: Place) -> None:
 
 FAILURES = [
     ("no such program", local("no-such-program"), "no-such-program"),
-    ("ends at once", local("sh", "-c", "echo the key is missing >&2; exit 7"), "the key is missing"),
+    (
+        "ends at once",
+        local("sh", "-c", "echo the key is missing >&2; exit 7"),
+        "the key is missing",
+    ),
     ("says nothing", local("sleep", "60"), ""),
     ("closes its output", local("sh", "-c", "exec >&-; sleep 60"), ""),
     ("speaks of other things", local("sh", "-c", "yes hello"), ""),
     ("one endless line", local("sh", "-c", "cat /dev/zero"), ""),
     ("dies of a signal", local("sh", "-c", "kill -9 $$"), ""),
-    ("much on its errors", local("sh", "-c", "yes error >&2 & sleep 0.1; kill $!; exit 1"), "error"),
+    (
+        "much on its errors",
+        local("sh", "-c", "yes error >&2 & sleep 0.1; kill $!; exit 1"),
+        "error",
+    ),
 ]
 
 
