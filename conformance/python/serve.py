@@ -1,6 +1,6 @@
 """A world for tests that are not in Python: a server and its scripted model, as one process.
 
-It says where they are in one line of JSON, `{"url", "api_key", "model_url"}`. Then it takes one line
+Its argument is the server's configuration file, as a text. It says where they are in one line of JSON, `{"url", "api_key", "model_url"}`. Then it takes one line
 of JSON at a time and answers each with one, a list of strings. A list of session ids: it brings these
 to rest, and answers what was wrong with their logs and with the model's requests. `"restart"`: it
 kills the server and starts it again. It ends with its input.
@@ -16,7 +16,7 @@ from world import API_KEY, World
 
 def main() -> None:
     """Serves until the input ends."""
-    world = World()
+    world = World(*sys.argv[1:])
     try:
         world.begin()
         _say({"url": world.url, "api_key": API_KEY, "model_url": world.model.url})

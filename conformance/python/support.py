@@ -136,7 +136,10 @@ def words(event: Any) -> str:
         told = ["|".join(block.get("text", block["type"]) for block in value["content"])]
     elif kind in ("agent.tool_use", "agent.custom_tool_use"):
         told = [value["name"], *filter(None, [value.get("evaluated_permission")])]
-    elif kind == "agent.tool_result":
+    elif kind == "agent.mcp_tool_use":
+        called = f"{value['mcp_server_name']}/{value['name']}"
+        told = [called, *filter(None, [value.get("evaluated_permission")])]
+    elif kind in ("agent.tool_result", "agent.mcp_tool_result"):
         told = ["error" if value["is_error"] else "ok"]
     elif kind == "user.tool_confirmation":
         told = [value["result"]]

@@ -41,7 +41,7 @@ class Told:
     def tells(self, *wanted: str) -> None:
         """The whole story, on the stream and in the list."""
         self._stream.close()
-        assert story(self.events) == list(wanted)
+        assert story(self.events) == list(wanted), story(self.events)
         log = self.world.log(self.session_id)
         assert [wire(event) for event in self.events] == log
 

@@ -264,12 +264,20 @@ class World:
         return self._plain.beta.agents.create(**settings).id
 
     def session(
-        self, agent: str | None = None, *, environment: str | None = None, **agent_settings: Any
+        self,
+        agent: str | None = None,
+        *,
+        environment: str | None = None,
+        more: dict[str, Any] | None = None,
+        **agent_settings: Any,
     ) -> str:
-        """Makes a session, with an agent of its own unless one is given; returns its id."""
+        """Makes a session, with an agent of its own unless one is given; returns its id. `more` are
+        members of the request."""
         agent = agent or self.agent(**agent_settings)
         environment = environment or self.environment()
-        made = self._plain.beta.sessions.create(agent=agent, environment_id=environment)
+        made = self._plain.beta.sessions.create(
+            agent=agent, environment_id=environment, **(more or {})
+        )
         return made.id
 
     def log(self, session_id: str) -> list[dict[str, Any]]:
@@ -346,7 +354,16 @@ _AFTER_IDLE = {
     # An interrupt of a session that waits for answers closes the open calls, and answers that
     # leave others open make it say again what it waits for.
     "agent.tool_result",
+    "agent.mcp_tool_result",
     "session.thread_status_idle",
+}
+
+
+# What each kind of call is answered with.
+_RESULTS = {
+    "agent.tool_use": "agent.tool_result",
+    "agent.mcp_tool_use": "agent.mcp_tool_result",
+    "agent.custom_tool_use": "user.custom_tool_result",
 }
 
 
@@ -404,12 +421,15 @@ def _check_calls(events: list[dict[str, Any]]) -> list[str]:
     answered: set[str] = set()
     for event in events:
         kind = event["type"]
-        if kind in ("agent.tool_use", "agent.custom_tool_use"):
+        if kind in _RESULTS:
             calls[event["id"]] = kind
-        named = event.get("tool_use_id") or event.get("custom_tool_use_id")
+        names = ("tool_use_id", "custom_tool_use_id", "mcp_tool_use_id")
+        named = next(filter(None, (event.get(name) for name in names)), None)
         if named and named not in calls:
             problems.append(f"log: {kind} names {named}, which is no call before it")
-        if kind in ("agent.tool_result", "user.custom_tool_result", "user.tool_confirmation"):
+        if kind in _RESULTS.values() and kind != _RESULTS.get(calls.get(str(named), "")):
+            problems.append(f"log: {kind} answers {calls.get(str(named))}")
+        if kind in (*_RESULTS.values(), "user.tool_confirmation"):
             key = f"{kind} {named}"
             if key in answered:
                 problems.append(f"log: a second {key}")

@@ -61,13 +61,13 @@ export class World {
     this.#said = said;
   }
 
-  /** Starts the processes. */
-  static async start(): Promise<World> {
+  /** Starts the processes; `config` is the server's configuration file. */
+  static async start(config = ""): Promise<World> {
     const python =
       process.env["POSTHOUSE_CONFORMANCE_PYTHON"] ??
       fileURLToPath(new URL("../../.venv/bin/python", import.meta.url));
     const script = fileURLToPath(new URL("../python/serve.py", import.meta.url));
-    const child = spawn(python, [script], { stdio: ["pipe", "pipe", "inherit"] });
+    const child = spawn(python, [script, config], { stdio: ["pipe", "pipe", "inherit"] });
     const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
     const first = await lines.next();
     if (first.done) throw new Error("serve.py has ended");

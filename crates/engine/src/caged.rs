@@ -472,6 +472,10 @@ impl Hands for Caged {
         })
     }
 
+    fn hold(&self, session: &str) -> Option<Box<dyn Send + Sync>> {
+        self.parts.cages.hold(session).map(|used| Box::new(used) as Box<dyn Send + Sync>)
+    }
+
     fn keep_text(&self, call: &ToolCall, text: String) -> Work<Option<String>> {
         let (hands, call) = (self.clone(), call.clone());
         Box::pin(async move {

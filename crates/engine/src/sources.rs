@@ -4,17 +4,20 @@
 //!
 //! Pure. Long texts are looked through for the host first, and only what names it is read.
 
+use std::iter::successors;
+
 use posthouse_model::{Item, ToolResult};
 use posthouse_protocol::agent::{
     SessionAgent, Tool, ToolName, ToolOptions, Tools as _, UrlSource, UrlSources,
 };
+use posthouse_web::fetch::read_url;
 use serde_json::{Value, value::RawValue};
 use url::Url;
 
 use crate::{state::Thread, tools::Shown};
 
 /// What a model is told whose call names no address.
-const INVALID: &str = "Web fetch error: invalid_input — the input needs a url, which is an absolute \
+const INVALID: &str = "Web fetch error: invalid_tool_input — the input needs a url, which is an absolute \
     http or https address. Correct it and call again.";
 /// What a model is told whose address nobody has shown.
 const NOT_SHOWN: &str = "Web fetch error: url_not_in_prior_context — this URL was not fetched because \
@@ -23,11 +26,20 @@ const NOT_SHOWN: &str = "Web fetch error: url_not_in_prior_context — this URL 
     cover others of its site. Do not retry with a guessed URL; search for the page or ask the user \
     for its URL.";
 
-/// How many places that name the host are looked at, the newest first.
-const MOST_PLACES: u32 = 10_000;
+/// How many bytes of what may be addresses are looked at, the newest first: more than all that stands
+/// in the longest conversation, but not what a stranger's text makes of them that overlap.
+const MOST_BYTES: usize = 8 << 20;
+/// What looking at a place costs besides its bytes.
+const PLACE: usize = 16;
+/// How many characters behind an address are taken off one by one.
+const MOST_TRAILING: usize = 16;
 
-/// What ends an address in a text.
-const ENDS: &[char] = &['"', '<', '>', '`', '{', '}', '|', '\\', '^'];
+/// What is in no address.
+const ENDS: &[char] = &['"', '<', '>'];
+/// What is in few addresses, and behind many of them.
+const MAY_END: &[char] = &['`', '{', '}', '|', '\\', '^'];
+/// How many ends of an address are tried at one place: a stranger's text may be nothing else.
+const MOST_ENDS: usize = 64;
 /// What stands behind an address in a sentence more often than at its end.
 const TRAILING: &[char] =
     &['.', ',', ';', ':', '!', '?', '\'', '*', '_', '~', ')', ']', '’', '”', '»'];
@@ -39,9 +51,9 @@ const TRAILING: &[char] =
 pub fn check(thread: &Thread, agent: &SessionAgent, input: &RawValue) -> Result<Shown, String> {
     let input: Option<Value> = serde_json::from_str(input.get()).ok();
     let given = input.as_ref().and_then(|input| input["url"].as_str()).map(str::trim);
-    let wanted = given.and_then(|given| Url::parse(given).ok()).filter(is_web);
-    let (Some(given), Some(wanted)) = (given, wanted) else { return Err(INVALID.to_owned()) };
-    let Some(mut search) = Search::new(given, wanted) else { return Err(INVALID.to_owned()) };
+    let given = given.ok_or_else(|| INVALID.to_owned())?;
+    let wanted = read_url(given).map_err(|error| format!("Web fetch error: {error}"))?;
+    let mut search = Search::new(given, wanted).ok_or_else(|| INVALID.to_owned())?;
     let sources = Sources { agent, rules: rules(agent) };
     let entries = thread.entries.iter().rev();
     let shown = entries.map(|entry| &entry.item).any(|item| sources.look(item, &mut search))
@@ -121,8 +133,8 @@ struct Search {
     needle: Option<String>,
     /// The longest text that may stand for it, in bytes.
     longest: usize,
-    /// How many places may still be looked at.
-    places: u32,
+    /// How many bytes may still be looked at.
+    left: usize,
     /// The newest address that is close to it.
     near: Option<Url>,
 }
@@ -159,7 +171,7 @@ impl Search {
         let needle = is_written_so.then(|| key.host.clone());
         // Each byte may be written as three; a scheme and what ends a sentence come on top.
         let longest = 3 * given.len() + 64;
-        Some(Self { wanted, key, needle, longest, places: MOST_PLACES, near: None })
+        Some(Self { wanted, key, needle, longest, left: MOST_BYTES, near: None })
     }
 
     /// Looks through content blocks. `loose` also takes addresses without a scheme.
@@ -238,29 +250,32 @@ impl Search {
         false
     }
 
-    /// Compares what begins a text with the wanted address: as long as it may be, then without what
-    /// may belong to the sentence around it.
+    /// Compares what begins a text with the wanted address: as long as it may be, and without what
+    /// may belong to the text around it.
     fn candidates(&mut self, text: &str, scheme: &str) -> bool {
-        let Some(left) = self.places.checked_sub(1) else { return false };
-        self.places = left;
+        if self.left == 0 {
+            return false;
+        }
         let ends = |one: char| one.is_whitespace() || one.is_control() || ENDS.contains(&one);
         // Beyond that nothing is looked at: a stranger's text may be one long address.
         let mut places = (0..=self.longest.min(text.len())).rev();
         let end = places.find(|place| text.is_char_boundary(*place));
         let text = &text[..end.unwrap_or_default()];
-        let mut candidate = &text[..text.find(ends).unwrap_or(text.len())];
-        for (open, close) in [('(', ')'), ('[', ']')] {
-            candidate = &candidate[..unopened(candidate, open, close).unwrap_or(candidate.len())];
-        }
-        loop {
-            if self.is_wanted(&format!("{scheme}{candidate}"), scheme.is_empty()) {
-                return true;
-            }
-            match candidate.strip_suffix(TRAILING) {
-                Some(shorter) => candidate = shorter,
-                None => return false,
-            }
-        }
+        let whole = &text[..text.find(ends).unwrap_or(text.len())];
+        let brackets = [('(', ')'), ('[', ']')].into_iter();
+        let mut cuts: Vec<usize> = brackets
+            .flat_map(|(open, close)| unopened(whole, open, close))
+            .chain(whole.char_indices().filter(|(_, one)| MAY_END.contains(one)).map(|(at, _)| at))
+            .collect();
+        cuts.sort_unstable();
+        // The first of them ends most addresses, and of the others most are a part of it.
+        let first = cuts.first().copied();
+        let cuts = first.into_iter().chain([whole.len()]).chain(cuts.into_iter().skip(1));
+        let mut candidates = cuts.flat_map(|cut| trimmed(&whole[..cut])).take(MOST_ENDS);
+        candidates.any(|candidate| {
+            self.left = self.left.saturating_sub(PLACE + candidate.len());
+            self.left > 0 && self.is_wanted(&format!("{scheme}{candidate}"), scheme.is_empty())
+        })
     }
 
     fn is_wanted(&mut self, candidate: &str, to_the_letter: bool) -> bool {
@@ -283,20 +298,26 @@ fn is_but_for_scheme(one: &Url, other: &Url) -> bool {
     one[url::Position::BeforeHost..] == other[url::Position::BeforeHost..]
 }
 
-/// The place of the first closing bracket that nothing has opened.
-fn unopened(text: &str, open: char, close: char) -> Option<usize> {
-    let mut depth = 0usize;
+/// A text, and what is left of it without what may belong to the sentence around it.
+fn trimmed(text: &str) -> impl Iterator<Item = &str> {
+    let shorter = successors(Some(text), |one| one.strip_suffix(TRAILING));
+    shorter.take(MOST_TRAILING).chain([text.trim_end_matches(TRAILING)])
+}
+
+/// The places of closing brackets that nothing has opened.
+fn unopened(text: &str, open: char, close: char) -> Vec<usize> {
+    let (mut depth, mut found) = (0usize, Vec::new());
     for (place, one) in text.char_indices() {
         if one == open {
             depth += 1;
         } else if one == close {
             match depth.checked_sub(1) {
                 Some(less) => depth = less,
-                None => return Some(place),
+                None => found.push(place),
             }
         }
     }
-    None
+    found
 }
 
 /// The first place of a text in small ASCII letters, whatever the letters of `text`.

@@ -252,6 +252,12 @@ pub trait Hands: Send + Sync {
         Box::pin(std::future::ready(Err("there is no sandbox for it".to_owned())))
     }
 
+    /// Keeps the session's sandbox from being ended for want of use until what comes back is dropped:
+    /// a program in it is at work. None when there is no sandbox yet.
+    fn hold(&self, _session: &str) -> Option<Box<dyn Send + Sync>> {
+        None
+    }
+
     /// Puts a text that is too long for a model into a file of the session's sandbox, and gives its
     /// path. None when there is no sandbox.
     fn keep_text(&self, _call: &ToolCall, _text: String) -> Work<Option<String>> {

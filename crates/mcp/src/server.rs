@@ -207,7 +207,10 @@ impl<O: Offer> Endpoint<O> {
         }
         let owner = caller.name();
         let named = session_of(request.headers());
-        if named.as_deref().is_some_and(|session| self.owners.is_anothers(session, &owner)) {
+        if let Some(session) = named.as_deref()
+            && !self.owners.is_of(session, &owner)
+            && self.sessions.sessions.read().await.contains_key(session)
+        {
             // As for one that never was.
             return refuse(StatusCode::NOT_FOUND, "Not Found: Session not found");
         }

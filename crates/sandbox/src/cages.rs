@@ -33,12 +33,13 @@ use self::{
     cage::{Cage, Ended, Parts},
     folder::Folder,
     prepared::Prepared,
-    slot::{Slot, Used},
+    slot::Slot,
 };
 pub use self::{
     cage::{Isolated, Live},
     folder::Mount,
     program::ProgramPipe,
+    slot::Used,
 };
 use crate::{
     disk::{Alarm, Watch},

@@ -19,6 +19,6 @@ pub mod settings;
 pub mod tools;
 pub mod tree;
 
-pub use cages::{Cages, Live, Mount, Place, ProgramPipe, Refused, Source};
+pub use cages::{Cages, Live, Mount, Place, ProgramPipe, Refused, Source, Used};
 pub use settings::{Allowed, Isolation, Limits, Networking, Rule, Settings};
 pub use tools::program::Program;

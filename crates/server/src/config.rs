@@ -34,7 +34,8 @@ pub const DEFAULT_LISTEN: &str = "127.0.0.1:8787";
 pub const OWN_PROGRAM: &str = "/proc/self/exe";
 
 /// What is told unless somebody says otherwise. `h2` and `rmcp` warn of what their peers do, and those
-/// could do it all day; to `rmcp` a server that refuses us is an error of ours.
+/// could do it all day; `rmcp` quotes servers, which may repeat a credential, and what it has to say is
+/// told by who uses it.
 const LOG: &str = "warn,posthouse=info,rmcp=off,h2=error";
 
 /// How a variable of the environment is read.

@@ -52,6 +52,10 @@ impl ModelRules for ProviderRules {
     fn has_search(&self) -> bool {
         self.search
     }
+
+    fn is_of_a_registry(&self, name: &str) -> bool {
+        posthouse_web::domains::is_of_a_registry(name)
+    }
 }
 
 /// The catalogue's word for an effort as the wire's.
@@ -72,6 +76,12 @@ mod tests {
     use posthouse_model::{Catalog, Provider, Remote, Settings};
 
     use super::*;
+
+    #[test]
+    fn names_of_registries_are_known() {
+        assert!(rules().is_of_a_registry("co.uk"));
+        assert!(!rules().is_of_a_registry("example.co.uk"));
+    }
 
     fn rules() -> ProviderRules {
         let providers = WireKind::ALL.map(|wire| {

@@ -114,6 +114,17 @@ impl Domains {
     }
 }
 
+/// Whether everybody registers names below this one at a registry: `com`, `co.uk`. What a company lets
+/// others have names below, such as `github.io`, is its own.
+#[must_use]
+pub fn is_of_a_registry(name: &str) -> bool {
+    let suffix = |name: &str| {
+        let suffix = psl::suffix(name.as_bytes())?;
+        Some(suffix.typ() == Some(psl::Type::Icann) && suffix == name)
+    };
+    canonical(name).is_some_and(|name| suffix(&name) == Some(true))
+}
+
 fn not_allowed(advice: &str) -> FetchError {
     FetchError::new("url_not_allowed", advice)
 }

@@ -43,6 +43,12 @@ const CHARACTERS: usize = 1_000_000;
 const CHARACTERS_OF_A_TOKEN: u64 = 4;
 /// Pages that are made readable at the same time. Each holds a thread.
 const AT_ONCE: usize = 4;
+/// Pages that are asked for at the same time. Others wait.
+const PAGES: usize = 128;
+/// The largest page that is held beside so many others, in bytes.
+const SMALL: usize = 1 << 20;
+/// Larger ones that are held at the same time.
+const LARGE: usize = 8;
 
 /// Reads pages. Clones share what is remembered (rules for robots).
 #[derive(Clone)]
@@ -55,6 +61,8 @@ struct Shared {
     settings: Settings,
     known: Known,
     readable: Arc<Semaphore>,
+    pages: Semaphore,
+    large: Semaphore,
 }
 
 /// What a page may take.
@@ -143,9 +151,9 @@ impl FetchError {
 /// Reads the address of a page, as a model writes it.
 ///
 /// # Errors
-/// `invalid_input` for what is none of the web, or holds a user or a password; `url_too_long`.
+/// `invalid_tool_input` for what is none of the web, or holds a user or a password; `url_too_long`.
 pub fn read_url(text: &str) -> Result<Url, FetchError> {
-    let invalid = |what: &str| Err(FetchError::new("invalid_input", what));
+    let invalid = |what: &str| Err(FetchError::new("invalid_tool_input", what));
     if text.len() > LONGEST_URL {
         return Err(too_long());
     }
@@ -163,7 +171,7 @@ pub fn read_url(text: &str) -> Result<Url, FetchError> {
 }
 
 fn check_url(url: &Url) -> Result<(), FetchError> {
-    let invalid = |what: &str| Err(FetchError::new("invalid_input", what));
+    let invalid = |what: &str| Err(FetchError::new("invalid_tool_input", what));
     if !matches!(url.scheme(), "http" | "https") {
         return invalid("only http and https URLs can be fetched.");
     }
@@ -203,6 +211,8 @@ impl Reader {
             settings,
             known: Known::default(),
             readable: Arc::new(Semaphore::new(AT_ONCE)),
+            pages: Semaphore::new(PAGES),
+            large: Semaphore::new(LARGE),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -219,7 +229,11 @@ impl Reader {
                 "the page was not there in time. Try once more, or use another source.",
             ))
         };
-        timeout(time, self.follow(wanted)).await.unwrap_or_else(|_| late())
+        let work = async {
+            let _place = self.shared.pages.acquire().await;
+            self.follow(wanted).await
+        };
+        timeout(time, work).await.unwrap_or_else(|_| late())
     }
 
     /// Asks, goes where it is sent, and reads what is at the end.
@@ -331,7 +345,7 @@ impl Reader {
         }
         let token = robots::product(&self.shared.settings.user_agent);
         match answer.body(robots::BYTES).await {
-            Ok((body, _)) => Asked::Rules(Robots::read(&body, token)),
+            Ok(coming) => Asked::Rules(Robots::read(&coming.end().0, token)),
             Err(_) => Asked::Nothing,
         }
     }
@@ -349,15 +363,25 @@ impl Reader {
         let most = if called_pdf { settings.pdf_bytes } else { settings.page_bytes };
         let too_large = || {
             let bytes = settings.pdf_bytes;
-            Err(FetchError::inaccessible(format!(
-                "the PDF is larger than {bytes} bytes, the most that can be read. Do not retry; use \
-                 another source, or download it with other tools."
-            )))
+            Err(FetchError::new(
+                "content_too_large",
+                format!(
+                    "the PDF is larger than {bytes} bytes, the most that can be read. Do not retry; \
+                     use another source, or download it with other tools."
+                ),
+            ))
         };
         if called_pdf && answer.length().is_some_and(|length| length > most as u64) {
             return too_large();
         }
-        let (body, whole) = answer.body(most).await?;
+        let mut coming = answer.body(most.min(SMALL)).await?;
+        // Many pages may come at once: what they hold together is bounded, too.
+        let mut _room = None;
+        if !coming.is_whole() {
+            _room = Some(self.shared.large.acquire().await);
+            coming.more(most).await?;
+        }
+        let (body, whole) = coming.end();
         let Some(kind) = kind::kind(declared.as_deref(), &body) else {
             let what = declared.as_deref().map_or_else(|| "binary data".to_owned(), html::one_line);
             return Err(FetchError::new(

@@ -250,7 +250,7 @@ fn words(query: &str, longest: backend::Longest) -> Result<String, FetchError> {
     let characters = text.chars().count();
     if words.is_empty() {
         let advice = "the query is empty. Say what to search for.".to_owned();
-        return Err(FetchError { code: "invalid_input", advice });
+        return Err(FetchError { code: "invalid_tool_input", advice });
     }
     if characters > longest.characters || words.len() > longest.words {
         let advice = format!(
@@ -280,7 +280,7 @@ fn refusal(failure: Failure) -> FetchError {
                 .to_owned(),
         ),
         Failure::Invalid => (
-            "invalid_input",
+            "invalid_tool_input",
             "the search back end does not take this query. Search again in other words.".to_owned(),
         ),
         Failure::Unavailable(why) => (

@@ -4,7 +4,7 @@
 
 use std::{future::ready, sync::Arc};
 
-use posthouse_protocol::agent::ToolName;
+use posthouse_protocol::agent::{ToolName, Tools as _};
 use serde_json::{Value, json};
 
 use super::{Drive, Stopped};
@@ -91,8 +91,11 @@ impl Drive<'_> {
         };
         let outside = OutsideCall { call: tool_call.clone(), to };
         let work = self.core.outside.call(self.standpoint(), outside);
-        let hands = Arc::clone(&self.core.hands);
-        Some(Box::pin(async move { bounded(&*hands, &tool_call, work.await).await }))
+        // A file that no tool of the agent can read helps nobody, and it would need a sandbox.
+        let reads = [ToolName::Read, ToolName::Grep, ToolName::Bash];
+        let reads = reads.iter().any(|tool| agent.tools.permission(tool.as_str()).is_some());
+        let hands = reads.then(|| Arc::clone(&self.core.hands));
+        Some(Box::pin(async move { bounded(hands.as_deref(), &tool_call, work.await).await }))
     }
 
     /// Looks for what came of a call that was started before a crash. Only what does no more when it
@@ -196,8 +199,8 @@ impl Drive<'_> {
 }
 
 /// A result that fits into a conversation: a longer text goes into a file of the sandbox, and the
-/// model sees its beginning and where the rest is.
-async fn bounded(hands: &dyn Hands, call: &ToolCall, outcome: ToolOutcome) -> ToolOutcome {
+/// model sees its beginning and where the rest is. Without hands the rest of it is lost.
+async fn bounded(hands: Option<&dyn Hands>, call: &ToolCall, outcome: ToolOutcome) -> ToolOutcome {
     let blocks = outcome.content.as_array().map_or(&[][..], Vec::as_slice);
     let texts: Vec<String> = blocks.iter().filter_map(text_of).collect();
     let length = texts.iter().map(|text| text.chars().count()).sum::<usize>();
@@ -206,7 +209,10 @@ async fn bounded(hands: &dyn Hands, call: &ToolCall, outcome: ToolOutcome) -> To
     }
     let whole = texts.join("\n\n");
     let mut shown: String = whole.chars().take(SHOWN).collect();
-    let path = hands.keep_text(call, whole).await;
+    let path = match hands {
+        Some(hands) => hands.keep_text(call, whole).await,
+        None => None,
+    };
     shown.push_str("\n\n");
     shown.push_str(&prompt::spilled(length, SHOWN, path.as_deref()));
     let others = blocks.iter().filter(|block| text_of(block).is_none()).cloned();

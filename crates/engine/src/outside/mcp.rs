@@ -34,6 +34,7 @@ impl Room {
     /// The tools of a server, or why there are none; within the time that connecting and listing may
     /// take.
     pub(super) async fn listing(&self, from: &Standpoint, server: &McpServer) -> Listing {
+        let _held = self.hold(from, server);
         let limit = self.settings.connect * 2 + self.settings.list;
         let listed = match timeout(limit, self.list(from, server)).await {
             Ok(listed) => listed,
@@ -55,6 +56,7 @@ impl Room {
             Err(error) => return self.failed(from, server, &error, Came::Nowhere),
         };
         let _begun = link.calls.begin(&call.call);
+        let _held = self.hold(from, server);
         let connection = match self.connect(from, &link).await {
             Ok(reached) => reached.connection,
             Err(error) => return self.failed(from, server, &error, Came::Nowhere),
@@ -75,6 +77,12 @@ impl Room {
                 self.failed(from, server, &error, Came::ToTheServer)
             }
         }
+    }
+
+    /// What keeps the sandbox of a server that runs in it: the session may have been at rest before, and
+    /// what it asks the server for may take longer than an idle sandbox stays.
+    fn hold(&self, from: &Standpoint, server: &McpServer) -> Option<Box<dyn Send + Sync>> {
+        server.url().is_none().then(|| self.hands.hold(&from.session)).flatten()
     }
 
     /// What the model gets, with what is wrong beyond this call.

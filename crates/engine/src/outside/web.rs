@@ -18,6 +18,9 @@ use url::Url;
 
 use crate::tools::{Shown, Standpoint, ToolCall, ToolOutcome};
 
+/// The longest title that a block may have, in characters.
+const TITLE: usize = 500;
+
 /// Reads pages and searches.
 pub(super) struct Web {
     /// Reads pages.
@@ -112,7 +115,7 @@ fn query(input: &RawValue) -> Result<String, FetchError> {
 }
 
 fn invalid(advice: &str) -> FetchError {
-    FetchError { code: "invalid_input", advice: advice.to_owned() }
+    FetchError { code: "invalid_tool_input", advice: advice.to_owned() }
 }
 
 /// The agent was made when there was one.
@@ -126,9 +129,16 @@ fn failed(what: &str, error: &FetchError) -> ToolOutcome {
     ToolOutcome::error(format!("Web {what} error: {error}"))
 }
 
-/// A page, as a document.
+/// A page, as a document; one without any text, which would be no document, as a sentence.
 fn read(page: Page, note: Option<&str>) -> ToolOutcome {
+    let note = note.map(|note| json!({ "type": "text", "text": note }));
     let source = match page.body {
+        Body::Text(text) if text.trim().is_empty() => {
+            let text = "The page was fetched, and has no text.";
+            let empty = json!({ "type": "text", "text": text });
+            let content = note.into_iter().chain([empty]).collect();
+            return ToolOutcome { content, ..ToolOutcome::default() };
+        }
         Body::Text(text) => json!({ "type": "text", "media_type": "text/plain", "data": text }),
         Body::Pdf(bytes) => json!({
             "type": "base64",
@@ -136,8 +146,7 @@ fn read(page: Page, note: Option<&str>) -> ToolOutcome {
             "data": BASE64_STANDARD.encode(bytes),
         }),
     };
-    let note = note.map(|note| json!({ "type": "text", "text": note }));
-    let title = page.title;
+    let title = page.title.map(|title| title.chars().take(TITLE).collect::<String>());
     let page = json!({ "type": "document", "source": source, "title": title, "context": null });
     ToolOutcome { content: note.into_iter().chain([page]).collect(), ..ToolOutcome::default() }
 }

@@ -111,6 +111,39 @@ fn an_address_stands_in_a_text_somehow() {
 }
 
 #[test]
+fn what_ends_most_addresses_is_a_part_of_some() {
+    let urls = [
+        "https://a.test/a|b",
+        "https://a.test/?q=a|b|c",
+        "https://a.test/?q={x}^y`z",
+        "https://a.test/a)b",
+        "https://a.test/a]b[c",
+        "https://a.test/x.",
+    ];
+    for url in urls {
+        let texts = [
+            url.to_owned(),
+            format!("see {url}, and so on"),
+            format!("[x]({url}) | y |"),
+            format!("`{url}`"),
+            format!("{{\"url\":\"{url}\"}}"),
+        ];
+        for text in texts {
+            assert!(fetched(vec![user(&text)], url).is_ok(), "{text}");
+        }
+        let hit = json!([{ "type": "search_result", "source": url, "title": "", "content": [] }]);
+        assert!(fetched(vec![result("web_search", hit, false)], url).is_ok(), "{url}");
+    }
+    // What stands behind an address is still none of it.
+    for text in ["https://a.test/x|y", "`https://a.test/x`y", "(https://a.test/x)y"] {
+        assert!(fetched(vec![user(text)], "https://a.test/x").is_ok(), "{text}");
+        assert!(fetched(vec![user(text)], "https://a.test/xy").is_err(), "{text}");
+    }
+    let long = format!("https://a.test/{}", "x".repeat(2048));
+    assert!(fetched(vec![user(&long)], &long).unwrap_err().contains("url_too_long"));
+}
+
+#[test]
 fn a_near_miss_is_what_was_shown() {
     let cases = [
         ("https://a.test/x", "http://a.test/x", "https://a.test/x *"),
@@ -162,15 +195,19 @@ fn what_was_not_shown_is_not_fetched() {
                 "Web fetch error: url_not_in_prior_context — this URL was not \
                                  fetched because it is not among the URLs this conversation has \
                                  shown you. "
-            ) || refused.contains("invalid_input"),
+            ) || refused.contains("invalid_tool_input"),
             "{text} · {url}: {refused}"
         );
     }
     for url in ["", "a.test", "file:///etc/passwd", "javascript:alert(1)", "https://"] {
-        assert!(fetched(vec![user(url)], url).unwrap_err().contains("invalid_input"), "{url}");
+        assert!(fetched(vec![user(url)], url).unwrap_err().contains("invalid_tool_input"), "{url}");
     }
+    let long = format!("https://a.test/{}", "x".repeat(2048));
+    assert!(fetched(vec![user(&long)], &long).unwrap_err().contains("url_too_long"));
     let none = to_raw_value(&json!({ "uri": "https://a.test" })).unwrap();
-    assert!(check(&thread(vec![]), &opened().agent, &none).unwrap_err().contains("invalid_input"));
+    assert!(
+        check(&thread(vec![]), &opened().agent, &none).unwrap_err().contains("invalid_tool_input")
+    );
 }
 
 #[test]
@@ -263,10 +300,29 @@ fn a_strangers_text_does_not_hold_the_server_up() {
         "https://a.test".repeat(100_000),
         format!("https://a.test/{}", ".".repeat(2_000_000)),
         format!("https://a.test/{}", "(".repeat(2_000_000)),
+        "https://a.test/)|".repeat(100_000),
         "a.test/".repeat(200_000),
     ];
     for text in texts {
         let page = result("web_fetch", json!([{ "type": "text", "text": text }]), false);
         assert!(fetched(vec![page, user(&text)], "https://a.test/nowhere").is_err());
     }
+    // A long address lets long places stand for it.
+    let long = format!("https://a.test/nowhere/{}", "x".repeat(2000));
+    for text in [
+        format!("https://a.test/{} ", ".".repeat(8000)).repeat(200),
+        "https://a.test.".repeat(80_000),
+    ] {
+        assert!(fetched(vec![user(&text)], &long).is_err());
+    }
+}
+
+#[test]
+fn other_addresses_hide_none() {
+    let url = "https://a.test/shown";
+    let others: String = (0..50_000).map(|at| format!("https://b.test/{at} ")).collect();
+    let page = result("web_fetch", json!([{ "type": "text", "text": others }]), false);
+    assert_eq!(fetched(vec![user(url), page], url).as_deref(), Ok(url));
+    let row = format!("{url}{}", ".".repeat(100));
+    assert_eq!(fetched(vec![user(&row)], url).as_deref(), Ok(url));
 }

@@ -24,6 +24,7 @@ const BOTH: &[&str] = &[
     "write",
     "glob",
     "grep",
+    "web_fetch",
     "weather",
     "clock",
     "mcp__notes__read_note",
@@ -75,7 +76,7 @@ fn a_turn_goes_on_without_a_server_that_is_in_trouble() {
     play.skip();
     play.list(&[("notes", notes())]);
     play.expect(&["error mcp_connection_failed_error exhausted · model_request_start"], &["model"]);
-    assert_eq!(shown(play.request.as_ref().unwrap()), BOTH[..9]);
+    assert_eq!(shown(play.request.as_ref().unwrap()), BOTH[..10]);
     let error = play.records.iter().find(|one| &*one.kind == wire::SESSION_ERROR).unwrap();
     assert!(error.payload.contains(r#""mcp_server_name":"mail""#), "{}", error.payload);
     play.answer(ends_with("Done."));
@@ -225,7 +226,7 @@ fn too_many_tools_are_searched() {
     let mut play = begun();
     play.list(&many());
     play.skip();
-    let own = &BOTH[..7];
+    let own = &BOTH[..8];
     let find = [own, &["mcp__find_tools"]].concat();
     assert_eq!(shown(play.request.as_ref().unwrap()), find);
     let input = r#"{"query":"create an invoice","server":"mail"}"#;
@@ -259,7 +260,7 @@ fn too_many_tools_are_searched() {
     play.spec.window = 10_000_000;
     play.answer(calls([("d", "mcp__notes__read_note")]));
     play.result("d", "noted");
-    assert_eq!(play.request.as_ref().unwrap().tools.len(), 7 + 402);
+    assert_eq!(play.request.as_ref().unwrap().tools.len(), own.len() + 402);
     play.skip();
     play.answer(calls([("e", "mcp__find_tools")]));
     play.expect(
@@ -313,10 +314,10 @@ fn an_agent_with_other_servers_is_not_held_to_the_old_lists() {
     play.update(|document| document.agent.mcp_servers.truncate(1));
     play.send([say("more")]).unwrap();
     play.list(&[("notes", notes())]);
-    assert_eq!(shown(play.request.as_ref().unwrap()), BOTH[..9]);
+    assert_eq!(shown(play.request.as_ref().unwrap()), BOTH[..10]);
     play.answer(ends_with("Done."));
     play.update(|document| document.agent.mcp_servers.clear());
     play.send([say("more")]).unwrap();
     assert_eq!(play.in_flight(), ["model"]);
-    assert_eq!(shown(play.request.as_ref().unwrap()), BOTH[..7]);
+    assert_eq!(shown(play.request.as_ref().unwrap()), BOTH[..8]);
 }

@@ -118,6 +118,66 @@ fn a_description_loses_what_nobody_can_see() {
 }
 
 #[test]
+fn what_is_wrong_in_a_schema_costs_no_more_than_itself() {
+    let fine = json!({
+        "type": "object", "additionalProperties": false, "$defs": { "a": { "type": "string" } },
+        "properties": {
+            "a": { "$ref": "#/$defs/a", "default": { "type": 7 }, "x-own": [] },
+            "b": { "type": ["array", "null"], "items": { "enum": [1, null] }, "maxItems": 3.0 },
+            "type": { "type": "object", "properties": { "required": { "minimum": -1.5 } } },
+        },
+        "required": ["a"],
+    });
+    let odd = [
+        json!(7),
+        json!("string"),
+        json!({ "type": "any" }),
+        json!({ "type": "array", "items": [{ "type": "string" }] }),
+        json!({ "properties": { "deep": { "type": [] } } }),
+        json!({ "anyOf": [{ "required": ["x", "x"] }] }),
+        json!({ "exclusiveMinimum": true, "minimum": 1 }),
+        json!({ "minLength": -1 }),
+        json!({ "description": 1 }),
+        json!({ "enum": "a" }),
+    ];
+    let shown = |schema: &Value| -> Value {
+        let one = toolbox(&[("a", vec![tool("read", "", schema)])]);
+        serde_json::from_str(one.offer(u64::MAX, &[])[1].input_schema.get()).unwrap()
+    };
+    assert_eq!(shown(&fine), fine);
+    for odd in odd {
+        let mut sent = fine.clone();
+        sent["properties"]["odd"] = odd.clone();
+        let mut expected = fine.clone();
+        expected["properties"]["odd"] = json!({});
+        assert_eq!(shown(&sent), expected, "{odd}");
+        let mut sent = fine.clone();
+        sent["$defs"]["odd"] = odd.clone();
+        let mut expected = fine.clone();
+        expected["$defs"]["odd"] = json!({});
+        assert_eq!(shown(&sent), expected, "{odd}");
+    }
+}
+
+#[test]
+fn a_schema_says_nothing_that_cannot_be_seen() {
+    let hidden = "Its id.\u{e0041}\u{200b}\u{7}";
+    let sent = json!({ "type": "object", "description": hidden, "properties": {
+        "description": { "type": "string", "enum": ["a\u{200b}"], "description": hidden },
+        "b": { "anyOf": [{ "title": hidden }, { "title": hidden }] },
+    } });
+    let one = toolbox(&[("a", vec![tool("read", "", &sent)])]);
+    let shown: Value =
+        serde_json::from_str(one.offer(u64::MAX, &[])[1].input_schema.get()).unwrap();
+    let seen = json!({ "type": "object", "description": "Its id.", "properties": {
+        // What a value must be stays as it is.
+        "description": { "type": "string", "enum": ["a\u{200b}"], "description": "Its id." },
+        "b": { "anyOf": [{ "title": "Its id." }, { "title": "Its id." }] },
+    } });
+    assert_eq!(shown, seen);
+}
+
+#[test]
 fn a_schema_that_providers_refuse_is_made_one_that_they_take() {
     let object = json!({ "type": "object" });
     let cases = [
@@ -130,10 +190,10 @@ fn a_schema_that_providers_refuse_is_made_one_that_they_take() {
             json!({
                 "type": "object",
                 "properties": { "a b": {}, "ok": { "anyOf": [] } },
-                "required": ["a b", "ok", 7],
+                "required": ["a b", "ok", "ok", 7],
             }),
             Some(json!({
-                "type": "object", "properties": { "ok": { "anyOf": [] } }, "required": ["ok"],
+                "type": "object", "properties": { "ok": {} }, "required": ["ok"],
             })),
         ),
         (json!({ "type": "object", "properties": [], "required": "a" }), Some(object.clone())),

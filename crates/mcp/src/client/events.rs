@@ -48,7 +48,8 @@ pub(super) async fn whole(body: Lent, limit: usize) -> Result<Bytes, Unread> {
 /// The events of a body, each with at most `limit` bytes, until `until`.
 ///
 /// `asked` is the request that the body answers: it gets an error in place of an answer that is too
-/// long, where there would be none at all otherwise.
+/// long, where there would be none at all otherwise. What answers another one is passed over, as
+/// `rmcp` reads no further than the first answer.
 pub(super) fn stream(
     body: Lent,
     limit: usize,
@@ -67,7 +68,7 @@ pub(super) fn stream(
     let mut asked = asked;
     SseStream::from_bytes_stream(bytes)
         .map(move |event| match event {
-            Ok(event) => Ok(plain(event)),
+            Ok(event) => Ok(plain(event, asked.as_ref())),
             Err(error) => match (unread(error), asked.take()) {
                 (reason @ Unread::TooLong(_), Some(id)) => answer(id, reason.to_string()),
                 (reason, _) => Err(EventError::Body(reason.into())),
@@ -105,14 +106,17 @@ fn answer(id: RequestId, reason: String) -> Result<Sse, EventError> {
 }
 
 /// The event as `rmcp` is to see it.
-fn plain(event: sse_stream::Sse) -> Sse {
-    let sse_stream::Sse { event, mut data, id, retry } = event;
-    if let Some(text) = &mut data
-        && let Some(message) = message::read(text.as_bytes())
-        && let Ok(plain) = serde_json::to_string(&message)
-    {
-        *text = plain;
-    }
+fn plain(event: sse_stream::Sse, asked: Option<&RequestId>) -> Sse {
+    let sse_stream::Sse { event, data, id, retry } = event;
+    let data = data.and_then(|text| {
+        let message = message::read(text.as_bytes());
+        let Some(message) = message else { return asked.is_none().then_some(text) };
+        let message = match (message, asked) {
+            (message, None) => message,
+            (message, Some(asked)) => message::for_request(message, asked)?,
+        };
+        Some(serde_json::to_string(&message).unwrap_or(text))
+    });
     Sse { event, data, id, retry: retry.map(|wait| wait.clamp(SOONEST, LATEST)) }
 }
 

@@ -327,6 +327,7 @@ impl Http {
         let reason = format!("answers with HTTP {}", status.as_u16());
         if let Some(id) = &kind.id {
             if json && let Some(error @ JsonRpcMessage::Error(_)) = answer_to(id, &body) {
+                let error = if kind.discovers { message::without_newer(error) } else { error };
                 return Ok(StreamableHttpPostResponse::Json(error, None));
             }
             if kind.discovers {
@@ -455,7 +456,7 @@ async fn discovered(
         {
             unknown(id, "an answer to something else")
         }
-        Some(message) => StreamableHttpPostResponse::Json(message, None),
+        Some(message) => StreamableHttpPostResponse::Json(message::without_newer(message), None),
         None => unknown(id, "no answer"),
     })
 }

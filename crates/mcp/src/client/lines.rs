@@ -1,9 +1,10 @@
 //! Messages as lines: the input and output of a process.
 //!
 //! A line that is no message is passed over, as programs do print what they should not; one that is
-//! too long ends the connection.
+//! too long ends the connection. So does a program that reads nothing any more: it is given the time to
+//! say why.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
 use rmcp::{
     RoleClient,
@@ -12,10 +13,14 @@ use rmcp::{
 };
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, ReadHalf, WriteHalf},
-    sync::Mutex,
+    sync::{Mutex, watch},
+    time::sleep,
 };
 
 use super::{News, Pipe, message};
+
+/// How long a program that does not read any more has to say why.
+const LAST_WORDS: Duration = Duration::from_secs(4);
 
 /// The input of the process; none once it has ended.
 type Writing = Option<WriteHalf<Box<dyn Pipe>>>;
@@ -27,6 +32,8 @@ pub(super) struct Lines {
     line: Vec<u8>,
     limit: usize,
     write: Arc<Mutex<Writing>>,
+    /// Whether something could not be written.
+    deaf: watch::Sender<bool>,
     news: Arc<News>,
 }
 
@@ -34,13 +41,34 @@ impl Lines {
     pub(super) fn new(pipe: Box<dyn Pipe>, limit: usize, news: Arc<News>) -> Self {
         let (read, write) = tokio::io::split(pipe);
         let write = Arc::new(Mutex::new(Some(write)));
-        Self { read: BufReader::new(read), line: Vec::new(), limit, write, news }
+        let deaf = watch::Sender::new(false);
+        Self { read: BufReader::new(read), line: Vec::new(), limit, write, deaf, news }
     }
 
     /// Reads to the end of the line; false at the end of everything.
     async fn line(&mut self) -> bool {
+        let mut deaf = self.deaf.subscribe();
+        let given_up = async {
+            let _ = deaf.wait_for(|deaf| *deaf).await;
+            sleep(LAST_WORDS).await;
+        };
+        tokio::pin!(given_up);
         loop {
-            let Ok(chunk) = self.read.fill_buf().await else { return false };
+            let chunk = tokio::select! {
+                biased;
+                chunk = self.read.fill_buf() => chunk,
+                () = &mut given_up => {
+                    self.news.complain("it does not read its input".to_owned());
+                    return false;
+                }
+            };
+            let chunk = match chunk {
+                Ok(chunk) => chunk,
+                Err(error) => {
+                    self.news.complain(message::ends(&error.to_string()));
+                    return false;
+                }
+            };
             if chunk.is_empty() {
                 return false;
             }
@@ -66,14 +94,21 @@ impl Transport<RoleClient> for Lines {
         &mut self,
         message: ClientJsonRpcMessage,
     ) -> impl Future<Output = io::Result<()>> + Send + 'static {
-        let write = Arc::clone(&self.write);
+        let (write, deaf) = (Arc::clone(&self.write), self.deaf.clone());
         async move {
             let mut line = serde_json::to_vec(&message)?;
             line.push(b'\n');
             let mut write = write.lock().await;
             let write = write.as_mut().ok_or(io::ErrorKind::NotConnected)?;
-            write.write_all(&line).await?;
-            write.flush().await
+            let written = async {
+                write.write_all(&line).await?;
+                write.flush().await
+            };
+            if written.await.is_err() {
+                // It has ended, or is about to: how is said where its output is read.
+                deaf.send_replace(true);
+            }
+            Ok(())
         }
     }
 
@@ -81,7 +116,7 @@ impl Transport<RoleClient> for Lines {
         while self.line().await {
             let line = std::mem::take(&mut self.line);
             match message::read(&line) {
-                Some(message) => return Some(message),
+                Some(message) => return Some(message::without_newer(message)),
                 None => tracing::debug!("an MCP program has printed a line that is no message"),
             }
         }

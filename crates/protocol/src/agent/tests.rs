@@ -11,7 +11,7 @@ use super::*;
 const AT: Micros = Micros(1_763_600_000_000_000);
 const LATER_ON: Micros = Micros(1_763_600_001_000_000);
 
-/// One model with all settings, one with none, and a search back end.
+/// One model with all settings, one with none, a search back end, and a registry.
 struct Rules;
 
 impl ModelRules for Rules {
@@ -44,6 +44,10 @@ impl ModelRules for Rules {
 
     fn has_search(&self) -> bool {
         true
+    }
+
+    fn is_of_a_registry(&self, name: &str) -> bool {
+        name == "co.uk"
     }
 }
 

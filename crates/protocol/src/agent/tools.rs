@@ -187,8 +187,8 @@ fn check_toolset(
         }
         match &config.options {
             ToolOptions::None => {}
-            ToolOptions::Fetch(options) => web::check_fetch(options, tools, &place)?,
-            ToolOptions::Search(options) => web::check_search(options, &place)?,
+            ToolOptions::Fetch(options) => web::check_fetch(options, tools, &place, rules)?,
+            ToolOptions::Search(options) => web::check_search(options, &place, rules)?,
         }
         if config.name == ToolName::WebSearch && config.enabled && !rules.has_search() {
             return Err(wrong(

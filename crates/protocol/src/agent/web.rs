@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::{
     domain::{self, Paths},
+    model::ModelRules,
     tools::{Tool, Tools as _},
 };
 use crate::{
@@ -275,8 +276,10 @@ pub(super) fn check_fetch(
     options: &FetchOptions,
     tools: &[Tool],
     place: &str,
+    rules: &dyn ModelRules,
 ) -> Result<(), ApiError> {
-    check_domains([&options.allowed_domains, &options.blocked_domains], Paths::Refused, place)?;
+    let lists = [&options.allowed_domains, &options.blocked_domains];
+    check_domains(lists, Paths::Refused, place, rules)?;
     let Some(sources) = &options.url_sources else { return Ok(()) };
     let place = format!("{place}.{}", schema::URL_SOURCES.name);
     check_references(&sources.client_tool_results, &place, &schema::CLIENT_RESULTS)?;
@@ -302,14 +305,20 @@ pub(super) fn check_fetch(
 }
 
 /// The rules that an entry of `web_search` keeps, which stands at `place`.
-pub(super) fn check_search(options: &SearchOptions, place: &str) -> Result<(), ApiError> {
-    check_domains([&options.allowed_domains, &options.blocked_domains], Paths::Taken, place)
+pub(super) fn check_search(
+    options: &SearchOptions,
+    place: &str,
+    rules: &dyn ModelRules,
+) -> Result<(), ApiError> {
+    let lists = [&options.allowed_domains, &options.blocked_domains];
+    check_domains(lists, Paths::Taken, place, rules)
 }
 
 fn check_domains(
     lists: [&Option<Vec<String>>; 2],
     paths: Paths,
     place: &str,
+    rules: &dyn ModelRules,
 ) -> Result<(), ApiError> {
     if lists.iter().all(|list| list.is_some()) {
         return Err(ApiError::invalid(format!(
@@ -318,7 +327,7 @@ fn check_domains(
     }
     for (list, field) in lists.into_iter().zip([schema::FETCH_ALLOWED, schema::FETCH_BLOCKED]) {
         for (index, entry) in list.iter().flatten().enumerate() {
-            domain::check(entry, paths, &format!("{place}.{}.{index}", field.name))?;
+            domain::check(entry, paths, &format!("{place}.{}.{index}", field.name), rules)?;
         }
     }
     Ok(())

@@ -17,7 +17,7 @@ use std::{
 use posthouse_net::{Guard, Rules};
 use posthouse_sandbox::{
     Allowed, Cages, Isolation, Mount, Networking, Place, Program, ProgramPipe, Rule, Settings,
-    Source,
+    Source, Used,
     door::{Decision, Keeper, Secret, Started, Unavailable, Use, Work},
     journal::Found,
     launcher,
@@ -83,6 +83,11 @@ enum Order {
     Rest {
         session: String,
     },
+    /// Keeps the session's cage from being ended for want of use, or does so no more.
+    Hold {
+        session: String,
+        on: bool,
+    },
     List,
     Kill {
         session: String,
@@ -141,6 +146,9 @@ enum Order {
         text: String,
     },
 }
+
+/// What keeps cages, by their sessions.
+type Holds = Mutex<HashMap<String, Used>>;
 
 /// The pipes of programs.
 type Pipes = Arc<tokio::sync::Mutex<HashMap<String, ProgramPipe>>>;
@@ -291,6 +299,7 @@ async fn serve(options: Options) -> Result<(), Failure> {
     let running: Arc<Mutex<HashMap<String, AbortHandle>>> = Arc::default();
     let recorders = Recorders::default();
     let pipes = Pipes::default();
+    let holds = Holds::default();
     let mut lines = read_input();
     let mut seconds = tokio::time::interval(Duration::from_millis(100));
     loop {
@@ -303,12 +312,24 @@ async fn serve(options: Options) -> Result<(), Failure> {
         };
         let Some(line) = line else { break };
         match serde_json::from_str(&line) {
+            Ok(Order::Hold { session, on }) => hold(&cages, &holds, session, on),
             Ok(order) => follow(&cages, &running, &recorders, &pipes, order),
             Err(error) => say(&json!({ "bad": error.to_string() })),
         }
     }
     cages.end_all();
     Ok(())
+}
+
+fn hold(cages: &Cages, holds: &Holds, session: String, on: bool) {
+    let mut holds = holds.lock().unwrap_or_else(PoisonError::into_inner);
+    let held = cages.hold(&session).filter(|_| on);
+    let is_held = held.is_some();
+    match held {
+        Some(held) => drop(holds.insert(session, held)),
+        None => drop(holds.remove(&session)),
+    }
+    say(&json!({ "held": is_held }));
 }
 
 /// The lines of standard input, read by a thread that blocks.
@@ -493,7 +514,8 @@ async fn slow(cages: &Cages, order: Order) -> Value {
         | Order::List
         | Order::Rest { .. }
         | Order::Secrets { .. }
-        | Order::Record { .. } => Value::Null,
+        | Order::Record { .. }
+        | Order::Hold { .. } => Value::Null,
     }
 }
 

@@ -45,7 +45,7 @@ const LONGEST: usize = 10 << 10;
 ///
 /// When it has ended by itself, or its cage has, reading fails once and says why; from then on, and
 /// when it has only closed its output, there is nothing to be read. Writing counts as a use of the
-/// cage, which is otherwise not kept alive.
+/// cage, which is otherwise kept alive by [`Cages::hold`] alone.
 pub struct ProgramPipe {
     cage: Arc<Cage>,
     slot: Arc<Slot>,
@@ -79,6 +79,13 @@ impl Cages {
         let _used = Used::of(&slot);
         let cage = self.cage(&slot, place).await?;
         ProgramPipe::start(cage, Arc::clone(&slot), program).await
+    }
+
+    /// Keeps a session's cage from being ended for want of use while a program in it is at work,
+    /// also when the session has been at rest before. None when the session has no place yet.
+    #[must_use]
+    pub fn hold(&self, session: &str) -> Option<Used> {
+        self.find(session).map(|slot| Used::of(&slot))
     }
 }
 

@@ -62,8 +62,8 @@ impl Slot {
     }
 }
 
-/// A use of a slot, until it is dropped.
-pub(super) struct Used(Arc<Slot>);
+/// A use of a session's place, until it is dropped: as long, its cage is not ended for want of use.
+pub struct Used(Arc<Slot>);
 
 impl Used {
     pub(super) fn of(slot: &Arc<Slot>) -> Self {

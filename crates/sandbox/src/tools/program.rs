@@ -54,7 +54,9 @@ pub(crate) fn run(
     let started = execution(workplace, place, program).and_then(|execution| {
         let (errors, errors_inside) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
         rustix::io::ioctl_fionbio(&errors, true)?;
-        Ok((Warden::start(&execution, [input, output, errors_inside])?, errors))
+        let named = |error| io::Error::other(format!("{}: {error}", program.command));
+        let warden = Warden::start(&execution, [input, output, errors_inside]).map_err(named)?;
+        Ok((warden, errors))
     });
     let (mut warden, errors) = match started {
         Ok(started) => started,

@@ -1,12 +1,12 @@
 //! Programs that speak with the server over their input and output: what they have, what ends them,
 //! and that neither their floods nor their silence does anything to others.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use serde_json::json;
 
 use crate::{
-    driver::{self, for_both},
+    driver::{self, Driver, for_both},
     place::{canary, eventually, host_file, processes_with},
 };
 
@@ -258,6 +258,28 @@ for_both! {
         assert_eq!(theirs.line(), "here");
         neighbour.delete();
         session.delete();
+    }
+
+    /// A program at work holds its cage, also in a session that has been at rest before.
+    #[test]
+    fn a_cage_is_held_while_a_program_works(user: User) {
+        let driver = Driver::start(user, &json!({"warm_ms": 300}));
+        let session = driver.session();
+        let rest = || driver.ask(&json!({"do": "rest", "session": session.name}), "rested");
+        let hold = |on: bool| {
+            let order = json!({"do": "hold", "session": session.name, "on": on});
+            driver.ask(&order, "held")["held"] == true
+        };
+        let program = session.program("cat", &[]).unwrap();
+        rest();
+        assert!(hold(true));
+        std::thread::sleep(Duration::from_millis(1500));
+        assert!(program.tell("here\n"));
+        assert_eq!(program.line(), "here");
+        assert!(!hold(false));
+        rest();
+        eventually("no cage is live", || driver.live().is_empty());
+        assert!(!program.end().is_empty());
     }
 
     /// A session has so many programs, and they have the session's processes.

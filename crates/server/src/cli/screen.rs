@@ -91,16 +91,28 @@ impl Screen {
 
     /// A call on one line, as [`Screen::show`] shows it.
     pub(super) fn call(&self, event: &Value) -> String {
-        let name = one_line(text(&event["name"]));
+        self.paint_call(event, self.look.width)
+    }
+
+    /// A call for whoever has to allow it: with all of its input, however long that is.
+    pub(super) fn whole_call(&self, event: &Value) -> String {
+        self.paint_call(event, usize::MAX)
+    }
+
+    fn paint_call(&self, event: &Value, width: usize) -> String {
+        let name = called(event);
         let input = &event["input"];
+        // What the tools of others do with which part of their input, nobody knows here.
+        let telling = if event["type"] == "agent.tool_use" { &TELLING[..] } else { &[] };
         let told: Vec<String> =
-            TELLING.iter().filter_map(|part| input[*part].as_str()).map(one_line).collect();
+            telling.iter().filter_map(|part| input[*part].as_str()).map(one_line).collect();
         let what = match (told.is_empty(), input) {
             (false, _) => told.join("  "),
+            (true, Value::Null) => String::new(),
             (true, Value::Object(members)) if members.is_empty() => String::new(),
             (true, input) => one_line(&input.to_string()),
         };
-        let line = cut(format!("▸ {name}  {what}").trim_end(), self.look.width);
+        let line = cut(format!("▸ {name}  {what}").trim_end(), width);
         match line.strip_prefix(&format!("▸ {name}")) {
             Some(rest) => format!("{}{rest}", self.look.paint("1", &format!("▸ {name}"))),
             None => line,
@@ -182,6 +194,16 @@ impl Screen {
     }
 }
 
+/// What a call calls, on one line. A tool of an MCP server has its server's name in front of it: it may
+/// be called like one of the sandbox's.
+pub(super) fn called(event: &Value) -> String {
+    let name = one_line(text(&event["name"]));
+    match event["mcp_server_name"].as_str() {
+        Some(server) => format!("{}: {name}", one_line(server)),
+        None => name,
+    }
+}
+
 fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
@@ -258,7 +280,9 @@ mod tests {
     #[test]
     fn calls_are_one_line() {
         let screen = Screen::new(LIVE);
-        let call = |name: &str, input: Value| screen.call(&json!({ "name": name, "input": input }));
+        let call = |name: &str, input: Value| {
+            screen.call(&json!({ "type": "agent.tool_use", "name": name, "input": input }))
+        };
         assert_eq!(call("bash", json!({ "command": "ls -la" })), "▸ bash  ls -la");
         assert_eq!(call("bash", json!({ "command": "cd /\nls" })), "▸ bash  cd / ⏎ ls");
         assert_eq!(call("grep", json!({ "path": "src", "pattern": "x" })), "▸ grep  x  src");
@@ -267,6 +291,26 @@ mod tests {
         let long = call("bash", json!({ "command": "x".repeat(100) }));
         assert_eq!(long.chars().count(), 40);
         assert!(long.ends_with("x…"), "{long}");
+    }
+
+    #[test]
+    fn a_tool_of_a_server_looks_like_no_tool_of_the_sandbox() {
+        let call = json!({ "type": "agent.mcp_tool_use", "mcp_server_name": "git\nhub",
+                           "name": "bash", "input": { "command": "ls", "and": "more" } });
+        let line = "▸ git ⏎ hub: bash  {\"command\":\"ls\",\"and\":\"more\"}";
+        let wide = Screen::new(Look { width: 80, ..LIVE });
+        assert_eq!(wide.call(&call), line);
+        assert_eq!(shown(Look { width: 80, ..LIVE }, &[call]), format!("{line}\n"));
+    }
+
+    #[test]
+    fn who_allows_a_call_sees_all_of_it() {
+        let command = format!("true {}; rm -rf /", "x".repeat(5000));
+        let call =
+            json!({ "type": "agent.tool_use", "name": "bash", "input": { "command": command } });
+        let screen = Screen::new(LIVE);
+        assert!(screen.call(&call).ends_with('…'));
+        assert!(screen.whole_call(&call).ends_with("; rm -rf /"));
     }
 
     #[test]

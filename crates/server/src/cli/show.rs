@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::plain::harmless;
+use super::{plain::harmless, screen::called};
 
 /// The longest piece of foreign text on one line, in characters.
 const LONGEST: usize = 200;
@@ -28,7 +28,7 @@ fn words(event: &Value) -> Option<String> {
             let waits =
                 if event["evaluated_permission"] == "ask" { "  (waits for you)" } else { "" };
             let input = short(&harmless(&event["input"].to_string()));
-            format!("tool   {} {input}{waits}  {}", harmless(text("name")), text("id"))
+            format!("tool   {} {input}{waits}  {}", called(event), text("id"))
         }
         "agent.tool_result" | "agent.mcp_tool_result" => {
             let failed = if event["is_error"] == true { "failed: " } else { "" };
@@ -192,6 +192,18 @@ mod tests {
         let event = json!({ "type": "agent.tool_result", "content": content, "is_error": true });
         let expected = "tool   failed: one\n       two\u{fffd}[2J\n       \n       [image]";
         assert_eq!(whole_result(&event), expected);
+    }
+
+    #[test]
+    fn a_tool_of_a_server_is_named_with_its_server() {
+        let event = json!({ "type": "agent.mcp_tool_use", "id": "sevt_1", "name": "bash",
+                            "mcp_server_name": "hub", "input": { "a": 1 },
+                            "evaluated_permission": "ask" });
+        let expected = "tool   hub: bash {\"a\":1}  (waits for you)  sevt_1";
+        assert_eq!(line(&event).unwrap(), expected);
+        let result = json!({ "type": "agent.mcp_tool_result", "is_error": true,
+                             "content": [{ "type": "text", "text": "no" }] });
+        assert_eq!(line(&result).unwrap(), "tool   failed: no");
     }
 
     #[test]

@@ -126,6 +126,8 @@ async fn a_person_is_shown_what_happens_and_asked() {
     assert!(shown.contains("Let me \u{fffd}]52;c;eA==\u{fffd}see.\r\n"), "{shown:?}");
     let call = format!("\u{1b}[1m▸ bash\u{1b}[0m  rm -rf {}…\r\n", "x".repeat(24));
     assert_eq!(shown.matches(&call).count(), 1, "{shown:?}");
+    // Who is asked sees all of it.
+    assert!(shown.contains(&format!("rm -rf {}\r\nallow? ", "x".repeat(60))), "{shown:?}");
     assert!(shown.contains("failed: "), "{shown:?}");
     assert!(shown.contains("Then not.\r\n"), "{shown:?}");
     // One dim line at the end, with how to go on.

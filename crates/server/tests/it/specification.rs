@@ -20,6 +20,8 @@ const ROOTS: &[(&str, &str)] = &[
     ("posthouse_store", "crates/store/src"),
     ("posthouse_model", "crates/model/src"),
     ("posthouse_net", "crates/net/src"),
+    ("posthouse_mcp", "crates/mcp/src"),
+    ("posthouse_web", "crates/web/src"),
     ("posthouse_sandbox", "crates/sandbox/src"),
     ("posthouse_engine", "crates/engine/src"),
     ("posthouse_testkit", "crates/testkit/src"),

@@ -160,7 +160,7 @@ async fn nothing_but_files_outlives_a_rest_or_a_crash_of_an_ordinary_user() {
 }
 
 async fn rests_and_crashes(user: User) {
-    let config = "[sandbox]\nwarm_seconds = 1\n";
+    let config = "[sandbox]\nwarm_seconds = 3\n";
     let mut server = Server::start(Setup { config, user, ..Setup::default() }).await;
     let session = server.plain_session().await;
     let ran = server.bash(&session, "echo 1 > /tmp/t; echo 2 > w; KEPT=1; sleep 300 & pwd").await;

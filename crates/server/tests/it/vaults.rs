@@ -359,7 +359,7 @@ async fn a_session_has_its_vaults_in_their_order() {
         app.post("/v1/sessions", body)
     };
     let twice = with(json!([ids[0], ids[0]])).await.refused(400);
-    assert_eq!(twice, "vault_ids[1]: is the same as vault_ids[0]; name each vault once");
+    assert_eq!(twice, "vault_ids[1]: is the same as vault_ids[0]; name each one once");
     let many = with(json!(vec![&ids[0]; 51])).await.refused(400);
     assert_eq!(many, "vault_ids: has 51 entries; send 0 to 50");
     let nobody = IdKind::Vault.mint(Micros(0), [0; 16]);

@@ -173,3 +173,17 @@ fn what_meets_allows_what_both_allow() {
         }
     }
 }
+
+#[test]
+fn registries_are_told_from_whom_they_serve() {
+    for name in
+        ["com", "co.uk", "CO.UK", "com.au.", "x.ck", "公司.cn", "xn--55qx5d.cn", "k12.ca.us"]
+    {
+        assert!(is_of_a_registry(name), "{name}");
+    }
+    for name in
+        ["", "example.com", "example.co.uk", "www.ck", "github.io", "a.unheard-of", "10.0.0.1"]
+    {
+        assert!(!is_of_a_registry(name), "{name}");
+    }
+}

@@ -39,7 +39,10 @@ pub(super) async fn ask(guard: &Guard, url: &Url, user_agent: &str) -> Result<An
         .header(header::USER_AGENT, user_agent)
         .body(Bytes::new());
     let request = request.map_err(|_| {
-        FetchError::new("invalid_input", "the URL has letters that can't be sent; encode them.")
+        FetchError::new(
+            "invalid_tool_input",
+            "the URL has letters that can't be sent; encode them.",
+        )
     })?;
     match open_page(guard, request, &PORTS).await {
         Ok(response) => Ok(Answer { response }),
@@ -55,7 +58,7 @@ fn refusal(error: &SendError) -> FetchError {
                 "{error}. Check the host name, or use another source."
             )),
             Refused::Unresolved { .. } => FetchError::inaccessible(format!("{error}.")),
-            Refused::Malformed(_) => FetchError::new("invalid_input", format!("{error}.")),
+            Refused::Malformed(_) => FetchError::new("invalid_tool_input", format!("{error}.")),
             Refused::NotPublic { .. } | Refused::Own { .. } => {
                 FetchError::new("url_not_allowed", format!("{error}. Do not retry."))
             }
@@ -136,11 +139,11 @@ impl Answer {
         Err(FetchError::inaccessible(format!("the site answers with status {status}. {advice}")))
     }
 
-    /// The first `most` bytes of its body, and whether they are all.
+    /// The first `most` bytes of its body.
     ///
     /// # Errors
     /// `url_not_accessible` when it is cut off, `unsupported_content_type` when it is compressed.
-    pub(super) async fn body(self, most: usize) -> Result<(Bytes, bool), FetchError> {
+    pub(super) async fn body(self, most: usize) -> Result<Coming, FetchError> {
         if let Some(encoding) = self.headers().get(header::CONTENT_ENCODING)
             && !encoding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity")
             && !encoding.is_empty()
@@ -154,23 +157,61 @@ impl Answer {
                 ),
             ));
         }
-        let mut coming = self.response.into_body();
-        let mut body = BytesMut::new();
-        while let Some(frame) = coming.frame().await {
+        let mut coming = Coming {
+            bytes: BytesMut::new(),
+            whole: false,
+            ahead: Bytes::new(),
+            body: self.response.into_body(),
+        };
+        coming.more(most).await?;
+        Ok(coming)
+    }
+}
+
+/// So much of a body as was wanted so far.
+pub(super) struct Coming {
+    bytes: BytesMut,
+    whole: bool,
+    /// What came and was not wanted yet.
+    ahead: Bytes,
+    body: Streamed,
+}
+
+impl Coming {
+    /// Whether that is all of it.
+    pub(super) fn is_whole(&self) -> bool {
+        self.whole
+    }
+
+    /// What has come, and whether it is all. Ends the connection.
+    pub(super) fn end(self) -> (Bytes, bool) {
+        (self.bytes.freeze(), self.whole)
+    }
+
+    /// Reads on, up to `most` bytes in all.
+    ///
+    /// # Errors
+    /// `url_not_accessible` when it is cut off.
+    pub(super) async fn more(&mut self, most: usize) -> Result<(), FetchError> {
+        // Growing by itself, it would be up to twice as large.
+        self.bytes.reserve(most.saturating_sub(self.bytes.len()));
+        loop {
+            let room = most.saturating_sub(self.bytes.len());
+            self.bytes.extend_from_slice(&self.ahead.split_to(room.min(self.ahead.len())));
+            if !self.ahead.is_empty() {
+                return Ok(());
+            }
+            let Some(frame) = self.body.frame().await else {
+                self.whole = true;
+                return Ok(());
+            };
             let frame = frame.map_err(|_| {
                 FetchError::inaccessible(
                     "the site has stopped in the middle of the page. Try once more, or use another \
                      source.",
                 )
             })?;
-            let Ok(data) = frame.into_data() else { continue };
-            let room = most - body.len();
-            if data.len() > room {
-                body.extend_from_slice(data.get(..room).unwrap_or_default());
-                return Ok((body.freeze(), false));
-            }
-            body.extend_from_slice(&data);
+            self.ahead = frame.into_data().unwrap_or_default();
         }
-        Ok((body.freeze(), true))
     }
 }

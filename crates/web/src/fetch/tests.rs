@@ -288,7 +288,7 @@ async fn a_long_page_is_cut_and_a_long_pdf_refused() {
     }
     for path in ["pdf", "sniffed"] {
         let error = refused(&reader, &format!("http://a.example/{path}")).await;
-        assert_eq!(error.code, "url_not_accessible");
+        assert_eq!(error.code, "content_too_large");
         assert!(error.advice.contains("larger than 4500000 bytes"), "{error}");
     }
     for (path, tokens, expected) in [
@@ -452,26 +452,26 @@ fn odd_addresses_are_refused_before_anything_is_asked() {
     let long = format!("https://a.example/{}", "x".repeat(LONGEST_URL));
     let grows = format!("https://a.example/{}", "ü".repeat(LONGEST_URL / 4));
     for (text, code) in [
-        ("", "invalid_input"),
-        ("a.example", "invalid_input"),
-        ("/a", "invalid_input"),
-        ("https://", "invalid_input"),
-        ("https:///", "invalid_input"),
-        ("ftp://a.example/", "invalid_input"),
-        ("file:///etc/passwd", "invalid_input"),
-        ("javascript:alert(1)", "invalid_input"),
-        ("data:text/plain,a", "invalid_input"),
-        ("gopher://127.0.0.1/", "invalid_input"),
-        ("https://user@a.example/", "invalid_input"),
-        ("https://:secret@a.example/", "invalid_input"),
-        ("https://a.example@127.0.0.1/", "invalid_input"),
-        ("https://a.example:99999/", "invalid_input"),
-        ("https://a b.example/", "invalid_input"),
-        ("https://a.exa\nmple/", "invalid_input"),
-        ("https://a.example/\u{0}", "invalid_input"),
-        ("https://[::1", "invalid_input"),
-        ("https://[fe80::1%25lo]/", "invalid_input"),
-        ("https://256.1.1.1/", "invalid_input"),
+        ("", "invalid_tool_input"),
+        ("a.example", "invalid_tool_input"),
+        ("/a", "invalid_tool_input"),
+        ("https://", "invalid_tool_input"),
+        ("https:///", "invalid_tool_input"),
+        ("ftp://a.example/", "invalid_tool_input"),
+        ("file:///etc/passwd", "invalid_tool_input"),
+        ("javascript:alert(1)", "invalid_tool_input"),
+        ("data:text/plain,a", "invalid_tool_input"),
+        ("gopher://127.0.0.1/", "invalid_tool_input"),
+        ("https://user@a.example/", "invalid_tool_input"),
+        ("https://:secret@a.example/", "invalid_tool_input"),
+        ("https://a.example@127.0.0.1/", "invalid_tool_input"),
+        ("https://a.example:99999/", "invalid_tool_input"),
+        ("https://a b.example/", "invalid_tool_input"),
+        ("https://a.exa\nmple/", "invalid_tool_input"),
+        ("https://a.example/\u{0}", "invalid_tool_input"),
+        ("https://[::1", "invalid_tool_input"),
+        ("https://[fe80::1%25lo]/", "invalid_tool_input"),
+        ("https://256.1.1.1/", "invalid_tool_input"),
         (long.as_str(), "url_too_long"),
         (grows.as_str(), "url_too_long"),
     ] {

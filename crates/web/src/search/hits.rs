@@ -12,6 +12,8 @@ const ADDRESS: usize = 2048;
 const TEXT: usize = 2000;
 /// The most texts of one hit.
 const TEXTS: usize = 5;
+/// The longest tag, in bytes. What is longer is none.
+const TAG: usize = 1000;
 
 /// The hits that are allowed, each address once, in the back end's order.
 pub(super) fn tidy(found: Vec<Hit>, allows: impl Fn(&Url) -> bool, most: usize) -> Vec<Hit> {
@@ -85,9 +87,12 @@ pub(super) fn from_html(html: &str) -> String {
 
 /// A tag at the start of a text: nothing, and its length.
 fn tag(from: &str) -> Option<(Option<char>, usize)> {
-    let name = from.get(1..)?.trim_start_matches('/');
-    let length = from.find('>')? + 1;
-    name.starts_with(|letter: char| letter.is_ascii_alphabetic()).then_some((None, length))
+    let name = from.get(1..)?;
+    let name = name.strip_prefix('/').unwrap_or(name);
+    name.starts_with(|letter: char| letter.is_ascii_alphabetic()).then_some(())?;
+    let end = (0..=TAG.min(from.len())).rev().find(|end| from.is_char_boundary(*end))?;
+    let length = from.get(..end)?.find('>')? + 1;
+    Some((None, length))
 }
 
 /// An entity at the start of a text, and its length.
@@ -175,8 +180,14 @@ mod tests {
             ("<b", "<b"),
             ("&amp;lt;", "&lt;"),
             ("ü&ü;ü<ü>", "ü&ü;ü<ü>"),
+            ("a<br/>b</p>c<//p>", "abc<//p>"),
         ] {
             assert_eq!(from_html(html), text);
+        }
+        // What never ends is not looked through again and again.
+        for endless in ["<a", "</", "<"] {
+            let html = endless.repeat(100_000);
+            assert_eq!(from_html(&html), html);
         }
     }
 }

@@ -255,7 +255,7 @@ async fn a_status_is_told_in_words_and_without_the_key() {
         for (status, code, said) in [
             ("301 Moved Permanently\r\nlocation: http://peer.example/x", "unavailable", "another"),
             ("307 Temporary Redirect\r\nlocation: http://127.0.0.1/", "unavailable", "another"),
-            ("400 Bad Request", "invalid_input", "other words"),
+            ("400 Bad Request", "invalid_tool_input", "other words"),
             ("401 Unauthorized", "unavailable", "whoever runs this server"),
             ("403 Forbidden", "unavailable", "whoever runs this server"),
             ("404 Not Found", "unavailable", "configured"),
@@ -285,7 +285,7 @@ async fn a_query_that_is_none_is_asked_of_nobody() {
     let peer = Peer::answering("200 OK", "{}").await;
     let ask = async |engine, words: &str| peer.search(engine).search(&query(words)).await;
     for words in ["", "  \n", "\u{0}\u{7f}"] {
-        assert_eq!(ask(Engine::Brave, words).await.unwrap_err().code, "invalid_input");
+        assert_eq!(ask(Engine::Brave, words).await.unwrap_err().code, "invalid_tool_input");
     }
     let many = "a ".repeat(51);
     for (engine, words) in [

@@ -39,7 +39,7 @@ async fn shown(content: Value, has_sandbox: bool) -> (Value, Option<String>) {
         input: to_raw_value(&json!({})).unwrap().into(),
     };
     let outcome = ToolOutcome { content, is_error: true, searches: 2, ..ToolOutcome::default() };
-    let bounded = bounded(&keeper, &call, outcome).await;
+    let bounded = bounded(Some(&keeper), &call, outcome).await;
     assert!(bounded.is_error && bounded.searches == 2, "the rest of an outcome stays");
     (bounded.content, keeper.kept.into_inner().unwrap())
 }
@@ -79,4 +79,18 @@ async fn a_longer_one_goes_into_a_file() {
         assert!(text.contains("[This result has 120018 characters; the first 10000 are shown."));
         assert!(text.ends_with(told), "{text}");
     }
+}
+
+#[tokio::test]
+async fn without_hands_the_rest_is_lost() {
+    let call = ToolCall {
+        session: "sesn_1".into(),
+        thread: "sthr_1".into(),
+        call: "sevt_1".into(),
+        name: "tool".into(),
+        input: to_raw_value(&json!({})).unwrap().into(),
+    };
+    let outcome = bounded(None, &call, ToolOutcome::text("x".repeat(100_001))).await;
+    let text = outcome.content[0]["text"].as_str().unwrap();
+    assert!(text.len() < 11_000 && text.ends_with("Ask for less.]"), "{text}");
 }

@@ -225,6 +225,27 @@ async fn a_program_in_the_sandbox_lives_as_long_as_its_session_works() {
 }
 
 #[tokio::test]
+async fn a_sandbox_is_held_while_its_server_is_asked() {
+    let world = World::new(None, McpSettings::default());
+    let holders = || Arc::strong_count(&world.programs.1) - 1;
+    let from = caged();
+    // Nobody answers at the other end of the pipe.
+    let mut calling = Box::pin(world.call(&from, "sevt_1", "peer", "echo", json!({})));
+    assert!(futures_util::poll!(&mut calling).is_pending());
+    assert_eq!(holders(), 1);
+    drop(calling);
+    assert_eq!(holders(), 0, "an interrupt lets it go");
+    let mut listing = Box::pin(world.list(&from));
+    assert!(futures_util::poll!(&mut listing).is_pending());
+    assert_eq!(holders(), 1);
+    drop(listing);
+    assert_eq!(holders(), 0);
+    // What runs elsewhere needs no sandbox.
+    world.call(&session("sesn_1"), "sevt_2", "peer", "echo", json!({})).await;
+    assert_eq!(holders(), 0);
+}
+
+#[tokio::test]
 async fn a_server_that_says_nothing_is_left_out_in_time() {
     let settings = McpSettings {
         connect: Duration::from_millis(50),

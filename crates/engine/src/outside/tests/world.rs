@@ -21,9 +21,13 @@ use crate::{
     vault::tests::bench::{Bench, WORKSPACE},
 };
 
-/// Hands whose sandbox has programs, which are the other ends of pipes.
+/// Hands whose sandbox has programs, which are the other ends of pipes, and is held by whoever has a
+/// clone of what counts them.
 #[derive(Default)]
-pub(super) struct Programs(pub(super) Mutex<Vec<(Program, tokio::io::DuplexStream)>>);
+pub(super) struct Programs(
+    pub(super) Mutex<Vec<(Program, tokio::io::DuplexStream)>>,
+    pub(super) Arc<()>,
+);
 
 impl Hands for Programs {
     fn call(&self, _: ToolCall) -> ToolFuture {
@@ -46,6 +50,10 @@ impl Hands for Programs {
         let (ours, theirs) = tokio::io::duplex(1 << 16);
         self.0.lock().unwrap().push((program, theirs));
         Box::pin(std::future::ready(Ok(Box::new(ours) as Box<dyn Pipe>)))
+    }
+
+    fn hold(&self, _session: &str) -> Option<Box<dyn Send + Sync>> {
+        Some(Box::new(Arc::clone(&self.1)))
     }
 }
 

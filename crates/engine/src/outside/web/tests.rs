@@ -126,6 +126,20 @@ async fn a_page_is_a_document_with_a_note_before_it() {
 }
 
 #[tokio::test]
+async fn a_page_fits_into_a_block_of_the_api() {
+    let from = standpoint(None, Networking::Unrestricted);
+    let long = format!("<title>{}</title>x", "ü".repeat(600));
+    let (address, _serving) = peer("text/html; charset=utf-8", &long).await;
+    let page =
+        web(address, false).fetch(&from, &call("{}"), &shown("http://docs.example/x", None)).await;
+    assert_eq!(page.content[0]["title"], "ü".repeat(500));
+    let (address, _serving) = peer("text/html", "<script>run()</script> ").await;
+    let empty =
+        web(address, false).fetch(&from, &call("{}"), &shown("http://docs.example/x", None)).await;
+    assert_eq!(text(&empty), "The page was fetched, and has no text.");
+}
+
+#[tokio::test]
 async fn a_pdf_comes_as_such() {
     let (address, _serving) = peer("application/pdf", "%PDF-1.4 x").await;
     let (web, from) = (web(address, false), standpoint(None, Networking::Unrestricted));
@@ -172,7 +186,7 @@ async fn the_lists_of_agent_and_environment_hold_for_pages() {
     let data = page.content[0]["source"]["data"].as_str().unwrap();
     assert!(data.starts_with("long long") && data.len() < 1000, "{data}");
     let odd = web.fetch(&from, &call("{}"), &shown("nowhere", None)).await;
-    assert!(text(&odd).starts_with("Web fetch error: invalid_input — "), "{odd:?}");
+    assert!(text(&odd).starts_with("Web fetch error: invalid_tool_input — "), "{odd:?}");
 }
 
 #[tokio::test]
@@ -229,7 +243,7 @@ async fn a_search_that_is_none_is_an_error_that_does_not_count() {
     };
     for input in ["{}", "{\"query\":7}", "{\"query\":[\"a\"]}", "[]", "null", "{\"query\":\"\"}"] {
         let said = ask(web(address, true), &from, input).await;
-        assert!(said.starts_with("Web search error: invalid_input — "), "{input}: {said}");
+        assert!(said.starts_with("Web search error: invalid_tool_input — "), "{input}: {said}");
     }
     let query = r#"{"query":"docs"}"#;
     let said = ask(web(address, true), &from, query).await;

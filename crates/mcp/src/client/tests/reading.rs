@@ -48,12 +48,35 @@ fn too_many_tools_are_counted() {
 }
 
 #[test]
+fn all_tools_together_have_a_size() {
+    let mut list = List::new(1000);
+    let large = |number: u32| {
+        json!({ "name": format!("t{number}"), "inputSchema": {
+            "type": "object", "description": "x".repeat(60 << 10) } })
+    };
+    let page: Vec<Value> = (0..300).map(large).collect();
+    assert!(list.take(&json!({ "tools": page })));
+    assert!(!list.has_room(), "no further page is asked for");
+    assert!(list.take(&json!({ "tools": [peer::tool("small")] })));
+    let tools = list.end();
+    let size = tools.tools.iter().map(|tool| tool.input_schema.get().len()).sum::<usize>();
+    assert!(size > 15 << 20 && size < 16 << 20, "{size}");
+    assert!(tools.left_out[0].contains("all tools take more than"), "{:?}", tools.left_out);
+    assert!(tools.tools.iter().all(|tool| tool.name != "small"));
+}
+
+#[test]
 fn a_schema_keeps_its_words_and_their_order() {
     let text = r#"{"type":"object","$schema":"x","properties":{"b":{"$ref":"https://e.example/s"},"a":{}},"additionalProperties":false}"#;
     let schema: Value = serde_json::from_str(text).unwrap();
     let tools = listed(json!([{ "name": "a", "inputSchema": schema }]));
     assert_eq!(tools.tools[0].input_schema.get(), text);
 }
+
+/// The beginnings of files, in base64.
+const PNG: &str = "iVBORw0KGgoAAAAN";
+const GIF: &str = "R0lGODlhAQABAAAA";
+const PDF: &str = "JVBERi0xLjQK";
 
 fn read(result: Value) -> Called {
     blocks::read(&result).unwrap()
@@ -64,36 +87,41 @@ fn every_kind_of_block_becomes_one_of_the_api() {
     let called = read(json!({ "isError": true, "content": [
         { "type": "text", "text": "words" },
         { "type": "text", "text": "" }, { "type": "text", "text": " \n" },
-        { "type": "image", "data": "aGk=", "mimeType": "image/PNG" },
+        { "type": "image", "data": PNG, "mimeType": "image/PNG" },
+        { "type": "image", "data": PNG, "mimeType": "image/jpeg" },
+        { "type": "image", "data": "aGk=", "mimeType": "image/png" },
         { "type": "image", "data": "aGk=", "mimeType": "image/bmp" },
         { "type": "image", "data": "no_base64!", "mimeType": "image/png" },
         { "type": "audio", "data": "aGVsbG8=", "mimeType": "audio/wav" },
         { "type": "resource", "resource": { "uri": "file:///a", "text": "inside" } },
         { "type": "resource", "resource":
-            { "uri": "file:///b", "blob": "aGk=", "mimeType": "application/pdf" } },
+            { "uri": "file:///b", "blob": PDF, "mimeType": "application/pdf" } },
         { "type": "resource", "resource":
-            { "uri": "file:///c", "blob": "aGk=", "mimeType": "image/gif" } },
+            { "uri": "file:///c", "blob": GIF, "mimeType": "image/gif" } },
         { "type": "resource", "resource": { "uri": "file:///d", "blob": "aGk=" } },
         { "type": "resource_link", "uri": "file:///e", "name": "n", "title": "t", "description": "d" },
         { "type": "hologram", "x": 1 },
     ] }));
     let text = |text: &str| json!({ "type": "text", "text": text });
-    let base64 = |kind: &str, media: &str| {
+    let base64 = |kind: &str, media: &str, data: &str| {
         json!({ "type": kind,
-            "source": { "type": "base64", "media_type": media, "data": "aGk=" } })
+            "source": { "type": "base64", "media_type": media, "data": data } })
     };
     assert!(called.is_error);
     assert_eq!(
         called.content,
         [
             text("words"),
-            base64("image", "image/png"),
+            base64("image", "image/png", PNG),
+            // What it is counts, not what it says: a provider would refuse the other.
+            base64("image", "image/png", PNG),
+            text("[an image of type image/png, 2 bytes; its data is something else]"),
             text("[an image of type image/bmp, 2 bytes; its type can't be shown]"),
             text("[an image of type image/png, 7 bytes; its data is no base64]"),
             text("[audio of type audio/wav, 5 bytes; it can't be shown]"),
             text("file:///a\n\ninside"),
-            base64("document", "application/pdf"),
-            base64("image", "image/gif"),
+            base64("document", "application/pdf", PDF),
+            base64("image", "image/gif", GIF),
             text("[the resource file:///d of type unknown, 2 bytes; its type can't be shown]"),
             text("t\nfile:///e\nd"),
             text(r#"{"type":"hologram","x":1}"#),
@@ -115,13 +143,34 @@ fn structured_content_stands_in_for_none() {
 
 #[test]
 fn there_is_an_end_to_base64() {
-    let half = "AAAA".repeat((12 << 20) / 4);
-    let image = json!({ "type": "image", "data": half, "mimeType": "image/png" });
-    let called = read(json!({ "content": [image, image] }));
-    assert_eq!(
-        (called.content[0]["type"].as_str(), called.content[1]["type"].as_str()),
-        (Some("image"), Some("text"))
-    );
+    let kinds = |content: Value| -> Vec<String> {
+        let called = read(json!({ "content": content }));
+        let kind = |block: &Value| block["type"].as_str().unwrap().to_owned();
+        called.content.iter().map(kind).collect()
+    };
+    let pdf = format!("JVBERi0x{}", "AAAA".repeat((12 << 20) / 4));
+    let pdf = json!({ "type": "resource",
+        "resource": { "uri": "a", "blob": pdf, "mimeType": "application/pdf" } });
+    assert_eq!(kinds(json!([pdf, pdf])), ["document", "text"]);
+    let image = |data: String| json!({ "type": "image", "data": data, "mimeType": "image/png" });
+    let long = image(format!("iVBORw0KGgoA{}", "AAAA".repeat((5 << 20) / 3)));
+    assert_eq!(kinds(json!([long, image(PNG.to_owned())])), ["text", "image"]);
+    let shown = kinds(json!(vec![image(PNG.to_owned()); 50]));
+    assert_eq!(shown.iter().filter(|kind| *kind == "image").count(), 20);
+}
+
+#[test]
+fn what_an_image_is_its_first_bytes_tell() {
+    for (data, kind) in [
+        ("/9j/4AAQSkZJRgAB", "image/jpeg"),
+        ("R0lGODdhAQABAAAA", "image/gif"),
+        ("UklGRiQAAABXRUJQ", "image/webp"),
+    ] {
+        let called = read(json!({ "content": [
+            { "type": "image", "data": data, "mimeType": "image/png" },
+        ] }));
+        assert_eq!(called.content[0]["source"]["media_type"], kind);
+    }
 }
 
 #[tokio::test]

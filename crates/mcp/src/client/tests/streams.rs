@@ -152,3 +152,32 @@ async fn a_server_of_2024_is_met_with_its_own_transport() {
     assert_eq!((peer.count("initialize"), peer.count("tools/call")), (2, 1));
     connection.close().await;
 }
+
+#[tokio::test]
+async fn answers_to_others_are_passed_over() {
+    for base in [stateless, sessions] {
+        let peer = Peer::start(base, |asked| {
+            let strays = [json!(987), json!("nobody"), json!(null), json!({ "a": 1 })];
+            let stray = |id: Value| {
+                event(&json!({ "jsonrpc": "2.0", "id": id, "result": text("for nobody") }))
+            };
+            let refused = json!({ "jsonrpc": "2.0", "id": 5000,
+                "error": { "code": -32000, "message": "not you" } });
+            let mut events: Vec<_> = strays.map(stray).into();
+            events.extend([event(&refused), "data: {\n\n".to_owned(), answered(asked)]);
+            (asked.call() == "tools/call").then(|| Reply::Events(events))
+        })
+        .await;
+        let connection = peer.connect().await.unwrap();
+        assert_eq!(words(&call(&connection).await.unwrap()), "streamed");
+    }
+    // An error that names no request is one to the request that it comes in answer to.
+    let peer = Peer::start(sessions, |asked| {
+        let refused = json!({ "jsonrpc": "2.0", "id": null,
+            "error": { "code": -32000, "message": "not you" } });
+        (asked.call() == "tools/call").then(|| Reply::Events(vec![event(&refused)]))
+    })
+    .await;
+    let error = call(&peer.connect().await.unwrap()).await.unwrap_err();
+    assert_eq!(error, Error::Refused { code: -32000, message: "not you".into() });
+}

@@ -148,6 +148,14 @@ fn lists_of_domains_are_refused_in_the_hosted_words() {
     }
     let path = config(json!({ "name": "web_fetch", "allowed_domains": ["a.com/x"] }));
     assert!(path.contains("allowed_domains.0: paths are not supported"), "{path}");
+    let address = config(json!({ "name": "web_fetch", "allowed_domains": ["10.0.0.1"] }));
+    let words = "allowed_domains.0: IP addresses are not supported; provide a plain hostname like \
+                 \"example.com\"";
+    assert!(address.ends_with(words), "{address}");
+    for (name, entry) in [("web_fetch", "co.uk"), ("web_search", "co.uk/x")] {
+        let all = config(json!({ "name": name, "blocked_domains": ["a.co.uk", entry] }));
+        assert!(all.contains("blocked_domains.1: names below which everybody registers"), "{all}");
+    }
 }
 
 #[test]

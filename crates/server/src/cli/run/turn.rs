@@ -340,9 +340,11 @@ impl<'a> Turn<'a> {
         }
         let mut events = Vec::new();
         for (call, id) in calls.iter().zip(waiting) {
-            // One call that has just been shown need not be shown again.
+            // One call that has just been shown, and as a whole, need not be shown again.
+            let whole = self.screen.whole_call(call);
             let known = calls.len() == 1 && !self.passed.contains(id);
-            let shown = if known { String::new() } else { self.screen.call(call) + "\n" };
+            let known = known && whole == self.screen.call(call);
+            let shown = if known { String::new() } else { whole + "\n" };
             let word = match self.asks {
                 true => ask(&shown, id, interrupts).await,
                 false => Word::Nothing,
@@ -367,7 +369,7 @@ impl<'a> Turn<'a> {
         let mut text = "the agent waits for your word on:".to_owned();
         for call in calls {
             let id = call["id"].as_str().unwrap_or_default();
-            text.push_str(&format!("\n  {}", Screen::new(Look::PLAIN).call(call)));
+            text.push_str(&format!("\n  {}", Screen::new(Look::PLAIN).whole_call(call)));
             if let Some(command) = self.home.allow(self.session, id) {
                 text.push_str(&format!("\n    {command}"));
             }

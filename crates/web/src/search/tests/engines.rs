@@ -231,7 +231,7 @@ async fn messages() {
     for (error_code, code) in [
         ("too_many_requests", "too_many_requests"),
         ("query_too_long", "query_too_long"),
-        ("invalid_tool_input", "invalid_input"),
+        ("invalid_tool_input", "invalid_tool_input"),
         ("unavailable", "unavailable"),
         ("something_new", "unavailable"),
     ] {
