@@ -26,7 +26,9 @@ _MODULES = _HERE.parent / "typescript" / "node_modules"
 # The packages.
 RELEASED = "@modelcontextprotocol/conformance"
 NEXT = "mcp-conformance-next"
-# Since this one there are no sessions of the protocol.
+# The revisions. Since the last of them there are no sessions of the protocol.
+OLDEST = "2025-06-18"
+STATEFUL = "2025-11-25"
 STATELESS = "2026-07-28"
 # How long one scenario may take, in seconds.
 BOUND = 50.0

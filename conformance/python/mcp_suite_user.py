@@ -30,6 +30,8 @@ PATIENCE = 30.0
 SIGN_INS = 3
 # The agent's name for the server.
 SERVER = "under_test"
+# The scenarios whose servers have no tools.
+WITHOUT_TOOLS = ("initialize", "request-metadata")
 # The address at which the suites' authorization servers expect a client's description.
 DESCRIPTION = "https://conformance-test.local/client-metadata.json"
 # A client that has no other name.
@@ -116,6 +118,7 @@ class User:
             return refusal
         wanted = self._wanted()
         if not wanted:
+            assert self.task.scenario in WITHOUT_TOOLS, "the model sees no tools"
             return None
         self._script(calls(*wanted), text("I have called them."))
         return self._turn("Call them.")
@@ -142,8 +145,8 @@ class User:
         if kind == "session.error":
             error = event["error"]
             self._told.append(f"{error['type']}: {error['message']}")
-            if error["type"] == "mcp_authentication_failed_error":
-                return str(error["message"])
+            assert error["type"] == "mcp_authentication_failed_error", error
+            return str(error["message"])
         elif kind == "agent.mcp_tool_use":
             assert event["mcp_server_name"] == SERVER, event
             self._told.append(f"calls {event['name']} with {event['input']}")

@@ -133,7 +133,8 @@ async def test_who_can_t_be_asked_answers_by_a_tool(world: World, mode: str) -> 
     async with connected(world, mode) as client:
         waits = await client.call_tool(name, {"message": "Do it."})
         (call,) = found(waits)["open_calls"]
-        assert (call["name"], call["input"], call["awaits"]) == ("web_fetch", UNSEEN, "confirmation")
+        assert (call["name"], call["awaits"]) == ("web_fetch", "confirmation")
+        assert call["input"] == UNSEEN
         answer = {"session_id": found(waits)["session_id"], "tool_use_id": call["id"]}
         done = await client.call_tool("session_answer", {**answer, "allow": True})
         assert said(done) == "I have my answer."

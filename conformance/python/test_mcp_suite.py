@@ -14,6 +14,7 @@ import pytest
 from mcp_suite import (
     BOUND,
     NEXT,
+    OLDEST,
     RELEASED,
     STATELESS,
     Case,
@@ -106,6 +107,8 @@ OF_STATELESS = (
 )
 # Of a revision that is gone, as the newer suite has it.
 OF_OLD = ("auth/2025-03-26-oauth-metadata-backcompat", "auth/2025-03-26-oauth-endpoint-fallback")
+# With a server that speaks 2025-06-18 at most.
+OF_OLDEST = ("initialize", "tools_call")
 # What the newer suite has beyond that: skills, of which nothing is used here.
 OF_NOBODY = (
     "sep-2640-client-no-prefetch",
@@ -118,6 +121,7 @@ CASES = [
     *(Case(RELEASED, scenario) for scenario in OF_RELEASED),
     *(Case(NEXT, scenario, STATELESS) for scenario in OF_STATELESS),
     *(Case(NEXT, scenario) for scenario in OF_OLD),
+    *(Case(NEXT, scenario, OLDEST) for scenario in OF_OLDEST),
 ]
 
 # What is not passed: a check that is missed, and why. A case that begins to pass fails until it is
@@ -154,13 +158,13 @@ NOT_PASSED: dict[str, tuple[str, str]] = {
 
 # Where signing in has to fail, and with what.
 REFUSED: dict[str, str] = {
-    "auth/resource-mismatch": "resource",
-    "auth/iss-supported-missing": "iss",
-    "auth/iss-wrong-issuer": "iss",
-    "auth/iss-unexpected": "iss",
-    "auth/iss-normalized": "iss",
-    "auth/metadata-issuer-mismatch": "issuer",
-    "auth/scope-retry-limit": "still refused",
+    "auth/resource-mismatch": "not signed in: Protected resource metadata at ",
+    "auth/iss-supported-missing": "not signed in: Authorization server response missing required",
+    "auth/iss-wrong-issuer": "not signed in: Authorization server issuer mismatch",
+    "auth/iss-unexpected": "not signed in: Authorization server issuer mismatch",
+    "auth/iss-normalized": "not signed in: Authorization server issuer mismatch",
+    "auth/metadata-issuer-mismatch": "not signed in: Authorization server issuer mismatch",
+    "auth/scope-retry-limit": "still refused after 3 times",
 }
 
 

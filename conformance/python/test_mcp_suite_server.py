@@ -17,7 +17,9 @@ from mcp_agents import KeyRelay, asks_first, chatters, expose, fails
 from mcp_suite import (
     BOUND,
     NEXT,
+    OLDEST,
     RELEASED,
+    STATEFUL,
     STATELESS,
     Case,
     Verdict,
@@ -29,9 +31,6 @@ from mcp_suite import (
 )
 from support import text
 from world import World
-
-STATEFUL = "2025-11-25"
-OLDEST = "2025-06-18"
 
 OF_RELEASED = (
     "server-initialize",

@@ -127,7 +127,8 @@ fn general() -> [Offered; 4] {
     ]
 }
 
-/// Does what a call asks for, with the state of an earlier answer to it. None when there is no such tool.
+/// Does what a call asks for, with the state of an earlier answer to it. None when there is no such
+/// tool.
 ///
 /// # Errors
 /// What the model that has called may learn from, and faults.
