@@ -16,6 +16,7 @@ mod latency;
 mod lazy;
 mod lists;
 mod machine;
+mod mcp;
 mod measure;
 mod model;
 mod own;
@@ -96,6 +97,8 @@ enum Bench {
     Wires,
     /// Pages of lists of many things, beside those of few.
     Lists,
+    /// Calls of MCP servers, the start of a turn with many tools, and the search among them.
+    Mcp,
     /// All of them.
     All,
     /// Does what one of the others asks for.
@@ -135,6 +138,7 @@ impl Bench {
             Self::Lazy => vec![lazy::run],
             Self::Wires => vec![wires::run],
             Self::Lists => vec![lists::run],
+            Self::Mcp => vec![mcp::run],
             Self::All => vec![
                 latency::run,
                 turns::run,
@@ -149,6 +153,7 @@ impl Bench {
                 lazy::run,
                 wires::run,
                 lists::run,
+                mcp::run,
             ],
             Self::Worker { .. } | Self::Play { .. } => Vec::new(),
         }

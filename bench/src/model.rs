@@ -8,7 +8,7 @@ use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering},
     },
     thread::JoinHandle,
@@ -28,6 +28,8 @@ pub(crate) enum Manner {
     Call = 1,
     /// It says something, then does that.
     TextThenCall = 2,
+    /// It calls what [`InstantModel::call`] has named.
+    Named = 3,
 }
 
 /// What a message to a session ends with, as JSON.
@@ -50,6 +52,10 @@ struct Shared {
     stopping: AtomicBool,
     manner: AtomicU8,
     calls: AtomicU32,
+    /// The answer that calls what was named.
+    named: Mutex<Arc<str>>,
+    /// The body of the newest request that was answered.
+    request: Mutex<Vec<u8>>,
 }
 
 /// All answers there are, made before anybody asks.
@@ -66,9 +72,9 @@ impl InstantModel {
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared::default());
         let answers = Arc::new(Answers {
-            text: answer(Manner::Text).into_bytes(),
-            call: answer(Manner::Call),
-            text_then_call: answer(Manner::TextThenCall),
+            text: answer(true, None).into_bytes(),
+            call: answer(false, Some(&echo_hi())),
+            text_then_call: answer(true, Some(&echo_hi())),
         });
         let accepting = std::thread::spawn({
             let shared = Arc::clone(&shared);
@@ -83,6 +89,13 @@ impl InstantModel {
         self.shared.manner.store(manner as u8, Ordering::Relaxed);
     }
 
+    /// From now on it calls that tool when it is spoken to, and answers what comes of it with text.
+    pub(crate) fn call(&self, tool: &str, input: &Value) {
+        let named = answer(false, Some(&(tool, input.clone())));
+        *lock(&self.shared.named) = named.into();
+        self.behave(Manner::Named);
+    }
+
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
@@ -90,7 +103,12 @@ impl InstantModel {
 
     /// When the newest request arrived. Of use only while there is one at a time.
     pub(crate) fn take_arrival(&self) -> Option<Instant> {
-        self.shared.arrived.lock().unwrap_or_else(PoisonError::into_inner).take()
+        lock(&self.shared.arrived).take()
+    }
+
+    /// The body of the newest request that was answered.
+    pub(crate) fn take_request(&self) -> Vec<u8> {
+        std::mem::take(&mut *lock(&self.shared.request))
     }
 }
 
@@ -128,7 +146,7 @@ fn serve(stream: TcpStream, shared: &Shared, answers: &Answers) -> Outcome<()> {
         if reader.fill_buf()?.is_empty() {
             return Ok(());
         }
-        *shared.arrived.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        *lock(&shared.arrived) = Some(Instant::now());
         let mut length = 0;
         loop {
             line.clear();
@@ -149,12 +167,19 @@ fn serve(stream: TcpStream, shared: &Shared, answers: &Answers) -> Outcome<()> {
         reader.read_exact(&mut body)?;
         let manner = shared.manner.load(Ordering::Relaxed);
         // Text needs no look at the request, however long that is.
+        let named: Arc<str>;
         let calling = match manner {
             0 => None,
             _ if is_result(&body) => None,
-            1 => Some(&answers.call),
-            _ => Some(&answers.text_then_call),
+            1 => Some(&*answers.call),
+            2 => Some(&*answers.text_then_call),
+            _ => {
+                named = Arc::clone(&lock(&shared.named));
+                Some(&*named)
+            }
         };
+        // Before the answer, so that it is there for whoever has seen that.
+        std::mem::swap(&mut *lock(&shared.request), &mut body);
         match calling {
             None => reader.get_mut().write_all(&answers.text)?,
             Some(answer) => {
@@ -172,8 +197,17 @@ fn is_result(body: &[u8]) -> bool {
     last(RESULT_MARK) > last(MESSAGE_MARK)
 }
 
-/// Head and body of an answer.
-fn answer(manner: Manner) -> String {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The call that writes a word in a sandbox.
+fn echo_hi() -> (&'static str, Value) {
+    ("bash", json!({ "command": "echo hi" }))
+}
+
+/// Head and body of an answer that has a text, a call, or both.
+fn answer(text: bool, call: Option<&(&str, Value)>) -> String {
     let usage = json!({
         "input_tokens": 20, "output_tokens": 1,
         "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0,
@@ -192,18 +226,17 @@ fn answer(manner: Manner) -> String {
         ]);
         index += 1;
     };
-    if manner != Manner::Call {
+    if text {
         let text = "All is well, and nothing was computed.";
         let delta = json!({ "type": "text_delta", "text": text });
         block(json!({ "type": "text", "text": "" }), delta);
     }
-    if manner != Manner::Text {
+    if let Some((name, input)) = call {
         let id = format!("toolu_bench{NUMBER}");
-        let input = json!({ "command": "echo hi" }).to_string();
-        let delta = json!({ "type": "input_json_delta", "partial_json": input });
-        block(json!({ "type": "tool_use", "id": id, "name": "bash", "input": {} }), delta);
+        let delta = json!({ "type": "input_json_delta", "partial_json": input.to_string() });
+        block(json!({ "type": "tool_use", "id": id, "name": name, "input": {} }), delta);
     }
-    let reason = if manner == Manner::Text { "end_turn" } else { "tool_use" };
+    let reason = if call.is_none() { "end_turn" } else { "tool_use" };
     let end = json!({ "stop_reason": reason, "stop_sequence": null });
     events.extend([
         json!({ "type": "message_delta", "delta": end, "usage": { "output_tokens": 12 } }),

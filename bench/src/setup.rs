@@ -28,6 +28,9 @@ pub(crate) struct Flags {
     /// The ordinary user that workers of `cage` and `call` become when this is run by root
     #[arg(long, global = true, value_name = "ID", default_value_t = 1000)]
     user: u32,
+    /// The Python whose MCP client is compared with in `mcp`
+    #[arg(long, global = true, value_name = "FILE", default_value = "python3")]
+    python: PathBuf,
     /// How many cages are alive at once in `density` [default: 500, quick: 20]
     #[arg(long, global = true, value_name = "COUNT")]
     cages: Option<usize>,
@@ -49,6 +52,8 @@ pub(crate) struct Setup {
     pub(crate) folder: PathBuf,
     /// Whom workers become that are not to be root.
     pub(crate) user: u32,
+    /// The Python whose MCP client is compared with.
+    pub(crate) python: PathBuf,
     /// How many cages are alive at once.
     pub(crate) cages: usize,
     /// Whether this is but a smoke run.
@@ -84,6 +89,7 @@ impl Setup {
             scripted_model: flags.scripted_model,
             folder,
             user: flags.user,
+            python: flags.python,
             cages: flags.cages.unwrap_or(if flags.quick { 20 } else { 500 }),
             quick: flags.quick,
             json: flags.json,

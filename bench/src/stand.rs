@@ -70,22 +70,25 @@ impl Process {
 
     /// A server on a data folder, with its model at an address.
     pub(crate) fn server(setup: &Setup, data: &Path, model: SocketAddr) -> Outcome<Self> {
-        Self::server_with(setup, data, model, &Sandbox::default())
+        Self::server_with(setup, data, model, &Sandbox::default(), "")
     }
 
-    /// The same with sandboxes as they are wanted.
+    /// The same with sandboxes as they are wanted, and more settings, as its file has them.
     fn server_with(
         setup: &Setup,
         data: &Path,
         model: SocketAddr,
         sandbox: &Sandbox,
+        settings: &str,
     ) -> Outcome<Self> {
         let mut command = Command::new(&setup.server);
         command.env_clear().args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data);
-        if let Some(start) = sandbox.start {
+        let start = sandbox.start.map(|start| format!("[sandbox]\nstart = \"{start}\"\n"));
+        let settings = start.unwrap_or_default() + settings;
+        if !settings.is_empty() {
             // Beside the data folder, which the server makes.
             let file = data.with_extension("toml");
-            std::fs::write(&file, format!("[sandbox]\nstart = \"{start}\"\n"))?;
+            std::fs::write(&file, settings)?;
             command.arg("--config").arg(file);
         }
         if !sandbox.delay.is_zero() {
@@ -141,6 +144,7 @@ pub(crate) struct Stand {
     model: Model,
     /// The data folder, for floors that write to the same disk.
     pub(crate) folder: TempDir,
+    environment: String,
     create_session: Wire,
     create_caged_session: Wire,
 }
@@ -148,18 +152,25 @@ pub(crate) struct Stand {
 impl Stand {
     /// Builds it and makes an agent and an environment.
     pub(crate) fn build(setup: &Setup) -> Outcome<Self> {
-        Self::build_with(setup, &Sandbox::default(), setup.scripted_model.as_deref())
+        Self::build_with(setup, &Sandbox::default(), "", setup.scripted_model.as_deref())
     }
 
     /// Builds one whose instant model can call tools, and whose agent may. Sessions that
     /// [`Self::session`] makes have none, those of [`Self::caged_session`] do.
     pub(crate) fn build_caged(setup: &Setup, sandbox: &Sandbox) -> Outcome<Self> {
-        Self::build_with(setup, sandbox, None)
+        Self::build_with(setup, sandbox, "", None)
+    }
+
+    /// Builds one whose server has these settings, as its file has them, and whose instant model can
+    /// call tools.
+    pub(crate) fn build_configured(setup: &Setup, settings: &str) -> Outcome<Self> {
+        Self::build_with(setup, &Sandbox::default(), settings, None)
     }
 
     fn build_with(
         setup: &Setup,
         sandbox: &Sandbox,
+        settings: &str,
         scripted_model: Option<&Path>,
     ) -> Outcome<Self> {
         let folder = setup.make_folder()?;
@@ -178,7 +189,8 @@ impl Stand {
             Model::Instant(model) => model.address(),
             Model::Scripted(model) => model.address(),
         };
-        let server = Process::server_with(setup, &folder.path().join("data"), address, sandbox)?;
+        let data = folder.path().join("data");
+        let server = Process::server_with(setup, &data, address, sandbox, settings)?;
         let mut connection = Connection::open(server.address())?;
         let system = "You are measured.";
         let bare = json!({ "name": "Bench", "model": MODEL, "system": system });
@@ -188,14 +200,23 @@ impl Stand {
             "default_config": { "permission_policy": { "type": "always_allow" } },
         }]);
         let environment = create(&mut connection, "/v1/environments", &json!({ "name": "bench" }))?;
-        let mut session_with = |agent: &Value| {
-            let agent = create(&mut connection, "/v1/agents", agent)?;
-            let session = json!({ "agent": agent, "environment_id": environment });
-            Outcome::Ok(Wire::post("/v1/sessions", KEY, &session.to_string()))
-        };
-        let create_session = session_with(&bare)?;
-        let create_caged_session = session_with(&caged)?;
-        Ok(Self { server, model, folder, create_session, create_caged_session })
+        let create_session = sessions_of(&mut connection, &environment, &bare)?;
+        let create_caged_session = sessions_of(&mut connection, &environment, &caged)?;
+        Ok(Self { server, model, folder, environment, create_session, create_caged_session })
+    }
+
+    /// Makes an agent; the request that makes a session of it.
+    pub(crate) fn sessions_of(&self, connection: &mut Connection, agent: &Value) -> Outcome<Wire> {
+        sessions_of(connection, &self.environment, agent)
+    }
+
+    /// Deletes a session that is at rest.
+    pub(crate) fn delete_session(connection: &mut Connection, session: &str) -> Outcome<()> {
+        let request = format!(
+            "DELETE /v1/sessions/{session} HTTP/1.1\r\nhost: 127.0.0.1\r\nx-api-key: {KEY}\r\n\r\n"
+        );
+        connection.exchange(&Wire::whole(&request), 200)?;
+        Ok(())
     }
 
     /// Makes a session with the tools of a sandbox.
@@ -259,7 +280,14 @@ fn create(connection: &mut Connection, path: &str, body: &Value) -> Outcome<Stri
     id_of(connection.exchange(&Wire::post(path, KEY, &body.to_string()), 200)?)
 }
 
-fn id_of(answer: &[u8]) -> Outcome<String> {
+fn sessions_of(connection: &mut Connection, environment: &str, agent: &Value) -> Outcome<Wire> {
+    let agent = create(connection, "/v1/agents", agent)?;
+    let session = json!({ "agent": agent, "environment_id": environment });
+    Ok(Wire::post("/v1/sessions", KEY, &session.to_string()))
+}
+
+/// The id of what an answer shows.
+pub(crate) fn id_of(answer: &[u8]) -> Outcome<String> {
     let answer: Value = serde_json::from_slice(answer)?;
     Ok(answer["id"].as_str().ok_or("what was made has no id")?.to_owned())
 }

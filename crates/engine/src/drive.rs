@@ -10,8 +10,7 @@ mod kit;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use posthouse_model::{ToolSpec, Usage};
-use posthouse_protocol::agent::SessionAgent;
+use posthouse_model::Usage;
 use posthouse_store::{
     Appended, Crash, Draft, Record, WorkError,
     log::{Handed, Range, Work},
@@ -101,7 +100,6 @@ pub(crate) async fn drive(
         flights: HashMap::new(),
         landed: HashMap::new(),
         kit,
-        prefix: None,
         tower,
         landings,
     };
@@ -148,8 +146,6 @@ struct Drive<'a> {
     landed: HashMap<Effect, Outcome>,
     /// The tools that models are shown.
     kit: Kit,
-    /// The agent and the tools that this drive has kept the beginning of requests for, and its hash.
-    prefix: Option<(Arc<SessionAgent>, Arc<[ToolSpec]>, String)>,
     tower: flight::Tower,
     landings: mpsc::UnboundedReceiver<Landing>,
 }

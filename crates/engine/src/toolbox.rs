@@ -11,7 +11,7 @@ mod wording;
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use posthouse_model::ToolSpec;
@@ -45,6 +45,8 @@ pub struct Toolbox {
     /// About how many tokens the definitions of the MCP servers' tools take.
     tokens: u64,
     find: Tool,
+    /// What the search knows, from the first one on.
+    index: OnceLock<search::Index>,
 }
 
 /// A tool that a model may call.
@@ -117,6 +119,7 @@ impl Toolbox {
             ),
             tools,
             servers_from,
+            index: OnceLock::new(),
         }
     }
 
@@ -171,7 +174,8 @@ impl Toolbox {
     /// Searches the tools of MCP servers, for a call of [`FIND_TOOLS`] with that input.
     #[must_use]
     pub fn find(&self, input: &RawValue) -> Found {
-        search::find(&self.tools[self.servers_from..], input)
+        let tools = &self.tools[self.servers_from..];
+        search::find(tools, self.index.get_or_init(|| search::Index::of(tools)), input)
     }
 }
 

@@ -17,6 +17,7 @@ use std::{
     thread::JoinHandle,
 };
 
+use axum::serve::ListenerExt as _;
 use serde_json::Value;
 use tokio::{
     net::TcpListener,
@@ -196,6 +197,10 @@ fn serve(
             }
         };
         let _ = started.send(listener.local_addr());
+        // Answers leave in more than one write, and the second must not wait for the first to be seen.
+        let listener = listener.tap_io(|stream| {
+            let _ = stream.set_nodelay(true);
+        });
         tokio::select! {
             _ = axum::serve(listener, routes::router(shared)) => {}
             _ = stopped => {}

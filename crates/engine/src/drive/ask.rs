@@ -73,7 +73,7 @@ impl Drive<'_> {
         };
         let stream = resolved.provider.stream(body.clone());
         let flight = flight.take_off(stream, durable, self.tower.clone());
-        let (prefix_hash, blobs) = self.prefix(&context.request);
+        let (prefix_hash, blobs) = self.kit.prefix(&self.state.agent, &context.request);
         let sent = RequestSent {
             span: Arc::clone(&asked.span),
             provider: asked.provider.to_string(),
@@ -110,31 +110,5 @@ impl Drive<'_> {
             _ => Vec::new(),
         };
         self.append_lines(lines).await
-    }
-
-    /// The hash of what all requests of this session begin with, and its text if it is new.
-    fn prefix(&mut self, request: &posthouse_model::Request) -> (String, Vec<(String, Arc<str>)>) {
-        if let Some((agent, tools, hash)) = &self.prefix
-            && Arc::ptr_eq(agent, &self.state.agent)
-            && Arc::ptr_eq(tools, &request.tools)
-        {
-            return (hash.clone(), Vec::new());
-        }
-        let tools: Vec<_> = request
-            .tools
-            .iter()
-            .map(|tool| {
-                serde_json::json!({
-                    "name": tool.name,
-                    "description": tool.description,
-                    "input_schema": tool.input_schema,
-                })
-            })
-            .collect();
-        let text = serde_json::json!({ "system": request.system, "tools": tools }).to_string();
-        let hash = hex(&Sha256::digest(&text));
-        let tools = Arc::clone(&request.tools);
-        self.prefix = Some((Arc::clone(&self.state.agent), tools, hash.clone()));
-        (hash.clone(), vec![(hash, text.into())])
     }
 }

@@ -6,9 +6,11 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use posthouse_model::ToolSpec;
+use posthouse_model::{Request, ToolSpec};
 use posthouse_protocol::agent::SessionAgent;
 use posthouse_store::{log::Work, record::hex};
+use serde::Serialize;
+use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
 use super::{Drive, Stopped};
@@ -26,6 +28,8 @@ pub(crate) struct Kit {
     lists: HashMap<Arc<str>, Arc<[ServerTool]>>,
     packed: Option<Packed>,
     offered: Option<Offered>,
+    /// The agent and the tools of the beginning of requests that was kept last, and its hash.
+    prefix: Option<(Arc<SessionAgent>, Arc<[ToolSpec]>, String)>,
 }
 
 /// A toolbox, and what it was made of.
@@ -66,6 +70,44 @@ impl Kit {
             tools: Arc::clone(&tools),
         });
         tools
+    }
+
+    /// The hash of what all requests of this session begin with, and its text when this kit has not
+    /// had it yet.
+    pub(super) fn prefix(
+        &mut self,
+        agent: &Arc<SessionAgent>,
+        request: &Request,
+    ) -> (String, Vec<(String, Arc<str>)>) {
+        #[derive(Serialize)]
+        struct Shown<'a> {
+            name: &'a str,
+            description: &'a str,
+            input_schema: &'a RawValue,
+        }
+        #[derive(Serialize)]
+        struct Beginning<'a> {
+            system: &'a str,
+            tools: Vec<Shown<'a>>,
+        }
+        if let Some((of, tools, hash)) = &self.prefix
+            && Arc::ptr_eq(of, agent)
+            && Arc::ptr_eq(tools, &request.tools)
+        {
+            return (hash.clone(), Vec::new());
+        }
+        let shown = request.tools.iter().map(|tool| Shown {
+            name: &tool.name,
+            description: &tool.description,
+            input_schema: &tool.input_schema,
+        });
+        let tools = shown.collect();
+        // Plain structs; turning them into JSON can't fail.
+        let text = serde_json::to_string(&Beginning { system: &request.system, tools });
+        let text = text.unwrap_or_default();
+        let hash = hex(&Sha256::digest(&text));
+        self.prefix = Some((Arc::clone(agent), Arc::clone(&request.tools), hash.clone()));
+        (hash.clone(), vec![(hash, text.into())])
     }
 
     /// The hash of a list, and its text when this kit has not had it yet.
