@@ -130,7 +130,8 @@ impl Drive<'_> {
 
     /// Appends the results that have come, in the order of their calls: one that has come early
     /// waits for those before it. Until then it counts as under way, so that nothing is started
-    /// twice; after a crash the tool's journal has it.
+    /// twice. After a crash a sandbox's journal has it; of a tool from outside it is lost, and what
+    /// came of that call is unknown.
     pub(super) async fn append_results(&mut self, thread: &Arc<str>) -> Result<(), Stopped> {
         loop {
             let next =
