@@ -295,8 +295,15 @@ for_both! {
         }
         // 128 processes are what a session may have.
         let mark = canary("many");
-        let bomb = session.shell_program(&format!(
-            "for i in $(seq 400); do (exec -a {mark} sleep 300) & done 2>/dev/null; echo done; cat"));
+        let bomb = format!(
+            "for i in $(seq 400); do (exec -a {mark} sleep 300) & done 2>/dev/null; echo done; cat");
+        // There is room as soon as those that were dropped have ended.
+        let mut begun = None;
+        eventually("there is room for a program", || {
+            begun = session.program("bash", &["-c", &bomb]).ok();
+            begun.is_some()
+        });
+        let bomb = begun.unwrap();
         eventually("it has what it can get", || processes_with(&mark).len() > 50);
         assert!(processes_with(&mark).len() <= 128);
         bomb.drop();
