@@ -552,6 +552,6 @@ def test_a_tool_that_is_off_is_neither_offered_nor_run(
     session_id = world.session(tools=[toolset])
     events = turn(client, session_id, "go")
     offered = [one["name"] for one in world.model.requests()[0]["tools"]]
-    assert offered == ["read", "write", "edit", "glob", "grep"]
+    assert offered == ["read", "write", "edit", "glob", "grep", "web_fetch"]
     refused, found = results(events)
     assert refused.startswith("ERROR ") and found == "No files found"

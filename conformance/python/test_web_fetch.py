@@ -179,7 +179,7 @@ def test_a_pdf_is_passed_on(world: World, web: Web) -> None:
     came = web.put("/endless.pdf", page(_repeated(PDF, 5_000_000), "application/pdf"))
     hidden = web.put("/hidden.pdf", page(PDF + bytes(5_000_000), "text/html"))
     for refused in surfer.fetch(said, came, hidden):
-        assert refused.code == "url_not_accessible"
+        assert refused.code == "content_too_large"
         assert "the PDF is larger than 4500000 bytes" in refused.error
 
 

@@ -396,12 +396,12 @@ def test_what_is_no_page_of_the_web(world: World, web: Web) -> None:
         *(f"https:\\\\user@{SITE}", "https://a b.example.test/", "http://[::1", "http://a:99999/"),
     ]
     results = Surfer(world).fetch(*urls, shown="look at " + " ".join(urls))
-    assert [one.code for one in results] == ["invalid_input"] * len(urls)
+    assert [one.code for one in results] == ["invalid_tool_input"] * len(urls)
     assert web.asked() == [] and web.robots_asked() == []
     bad: list[object] = [None, 1, ["https://site.example.test/"], {"url": "x"}]
     surfer = Surfer(world)
     told = surfer.call(*(("web_fetch", {"url": one}) for one in bad), ("web_fetch", {}))
-    assert [one.code for one in told] == ["invalid_input"] * 5
+    assert [one.code for one in told] == ["invalid_tool_input"] * 5
     long = f"https://{SITE}/{'x' * 2048}"
     (one,) = Surfer(world).fetch(long)
     assert one.code == "url_too_long", one

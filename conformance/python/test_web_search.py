@@ -363,7 +363,7 @@ def test_errors(world: World, web: Web) -> None:
         (Response(b"", 403), "unavailable", "search.formats"),
         (Response(b"", 404), "unavailable", "not at the address"),
         (Response(b"", 302, [("location", "/else")]), "unavailable", "at another address"),
-        (Response(b"", 400), "invalid_input", "in other words"),
+        (Response(b"", 400), "invalid_tool_input", "in other words"),
         (Response(b"", 414), "query_too_long", "fewer words"),
         (Response(b"<html>", 200), "unavailable", "something else than JSON"),
         (Response(b"[]", 200, json_kind), "unavailable", "without results"),
@@ -379,7 +379,7 @@ def test_errors(world: World, web: Web) -> None:
     # What is no query gets to nobody.
     inputs: list[dict[str, Any]] = [{}, {"query": 1}, {"query": " \n "}, {"query": "x " * 600}]
     told = surfer.call(*(("web_search", one) for one in inputs))
-    assert [one.code for one in told] == [*["invalid_input"] * 3, "query_too_long"]
+    assert [one.code for one in told] == [*["invalid_tool_input"] * 3, "query_too_long"]
     assert len(web.engine.requests) == len(rows)
     # A search that was none costs nothing.
     usage = wire(surfer.client.beta.sessions.retrieve(surfer.session))["usage"]
